@@ -1,0 +1,120 @@
+"""Parameters as centre + deviations, in coordinates of a basis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_array, check_params
+
+__all__ = ["State"]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    r"""Parameters :math:`\mu_i = o + B\,(c + \delta_i)`, kept apart so that nothing is lost.
+
+    A plain (n, d) array is the state with origin 0, identity basis and centre 0. Keeping the centre :math:`c` and the
+    deviations :math:`\delta_i` apart keeps deviations of 1e-300 exact however far the centre is; the basis :math:`B` keeps
+    states in a million dimensions small.
+
+    Parameters
+    ----------
+    centre : (k,) array
+        :math:`c`, in the coordinates of the basis.
+    deviations : (n, k) array
+        :math:`\delta_i`, one row per parameter vector.
+    basis : (d, k) array, optional
+        :math:`B`, orthonormal columns. None stands for the identity (then k = d).
+    origin : (d,) array, optional
+        :math:`o`. None stands for 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or a number is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from overparam import State
+    >>> state = State(centre=np.array([15.0]), deviations=np.array([[1e-97], [-1e-97]]))
+    >>> state.n, state.d, state.spread == 2e-97
+    (2, 1, True)
+    >>> state.params.ravel().tolist()       # the sum rounds; the state does not
+    [15.0, 15.0]
+    """
+
+    centre: np.ndarray
+    deviations: np.ndarray
+    basis: np.ndarray | None = field(default=None, repr=False)
+    origin: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        centre = check_array(self.centre, "centre", ndim=1)
+        deviations = check_params(self.deviations, "deviations")
+        if deviations.shape[1] != centre.shape[0]:
+            raise ValueError(f"deviations have {deviations.shape[1]} coordinates and the centre has {centre.shape[0]}: "
+                             "they must agree")
+        object.__setattr__(self, "centre", centre)
+        object.__setattr__(self, "deviations", deviations)
+        if self.basis is not None and (self.basis.ndim != 2 or self.basis.shape[1] != centre.shape[0]):
+            raise ValueError(f"basis must have shape (d, {centre.shape[0]}); got {self.basis.shape}")
+        if self.origin is not None and self.origin.shape != (self.d,):
+            raise ValueError(f"origin must have shape ({self.d},); got {self.origin.shape}")
+
+    @classmethod
+    def of(cls, params: Any, name: str = "params") -> State:
+        """Return `params` itself if it is a State, or the plain state of an (n, d) array."""
+        if isinstance(params, State):
+            return params
+        array = check_params(params, name)
+        return cls(centre=np.zeros(array.shape[1]), deviations=array)
+
+    @property
+    def n(self) -> int:
+        """Number of parameter vectors."""
+        return self.deviations.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Number of reduced coordinates."""
+        return self.deviations.shape[1]
+
+    @property
+    def d(self) -> int:
+        """Dimension of the space the parameters live in."""
+        return self.k if self.basis is None else self.basis.shape[0]
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """(n, k) array c + δ_i: rounded where the deviations are far below the centre."""
+        return self.centre + self.deviations
+
+    @property
+    def params(self) -> np.ndarray:
+        """(n, d) array of parameters in the full space, rounded to float64."""
+        return self.expand(self.coordinates)
+
+    @property
+    def spread(self) -> float:
+        """Largest extent of the parameters along an axis of the basis."""
+        return float(np.ptp(self.deviations, axis=0).max())
+
+    def expand(self, coordinates: np.ndarray) -> np.ndarray:
+        """Map (..., k) coordinates to (..., d) points of the full space."""
+        points = coordinates if self.basis is None else coordinates @ self.basis.T
+        return points if self.origin is None else points + self.origin
+
+    def expand_gradient(self, rows: np.ndarray) -> np.ndarray:
+        """Map (..., k) gradient rows to the full space: the origin does not take part."""
+        return rows if self.basis is None else rows @ self.basis.T
+
+    def moved(self, centre: np.ndarray, deviations: np.ndarray) -> State:
+        """The same basis and origin with other coordinates."""
+        return replace(self, centre=centre, deviations=deviations)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.params, dtype=dtype)

@@ -1,0 +1,193 @@
+r"""Where a softmax integrand lives: reduced space, axes, modes and reach.
+
+For identity covariances the responsibilities depend on x only through the span of the differences of the means, and given
+that projection a Gaussian x is linear in the rest; so expectations need only the axes of that span, and the dynamics never
+leave the affine span of student and teacher means.
+
+Under a teacher component :math:`N(m, I)` the function :math:`\varphi(x-m)\,w_i(x)` is log-concave with Hessian
+:math:`-(I+C(x))`, :math:`C` the posterior covariance. Its mode solves :math:`x + v(x) = m + \mu_i`, and away from the mode it
+falls at least like :math:`e^{-\|x-x^*\|^2/2}`: that bounds what a grid leaves out, far means and unequal weights included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from overparam._softmax import log_responsibilities
+from overparam.state import State
+
+__all__ = ["Modes", "align", "find_modes", "left_out", "reach", "reduce_state"]
+
+_NEUTRAL = 1e-13  # a spread below this multiple of the widest one is rounding of the rotation, not an axis
+
+
+def reduce_state(state: State, teacher_means: np.ndarray) -> State:
+    """Return `state` with origin at the first teacher mean and, where it is smaller, in a basis of the invariant span.
+
+    The basis is found once from differences, every row scaled to length 1 before the SVD: directions 1e-7 apart are as
+    exact as those of order one.
+    """
+    origin = teacher_means[0]
+    if state.basis is not None:
+        return _rebase(state, teacher_means)
+    shift = origin if state.origin is None else origin - state.origin
+    centre = state.centre - shift
+    rows = [state.deviations[1:] - state.deviations[0], (centre + state.deviations[0])[None], teacher_means[1:] - origin]
+    differences = np.concatenate(rows)
+    if state.d <= differences.shape[0]:
+        return State(centre=centre, deviations=state.deviations, origin=origin)
+    basis = _span(differences)
+    return State(centre=(centre + state.deviations[0]) @ basis, deviations=(state.deviations - state.deviations[0]) @ basis,
+                 basis=basis, origin=origin)
+
+
+def _span(rows: np.ndarray) -> np.ndarray:
+    """(d, k) orthonormal basis of the span of `rows`, k >= 1."""
+    peaks = np.abs(rows).max(axis=1)
+    kept = rows[peaks > 0] / peaks[peaks > 0, None]
+    if kept.size == 0:
+        return np.eye(rows.shape[1], 1)
+    kept = kept / np.linalg.norm(kept, axis=1)[:, None]
+    _, sizes, axes = np.linalg.svd(kept, full_matrices=False)
+    return np.ascontiguousarray(axes[sizes > _NEUTRAL * sizes[0]].T)
+
+
+def _rebase(state: State, teacher_means: np.ndarray) -> State:
+    """A state that brings its own basis: move the origin, add axes only where the teacher leaves the span."""
+    basis, origin = state.basis, np.zeros(state.d) if state.origin is None else state.origin
+    offsets = np.concatenate([(origin - teacher_means[0])[None], teacher_means[1:] - teacher_means[0]])
+    inside = offsets @ basis
+    outside = offsets - inside @ basis.T
+    loose = np.linalg.norm(outside, axis=1) > 1e-13 * np.maximum(np.linalg.norm(offsets, axis=1), 1e-300)
+    centre, deviations = state.centre, state.deviations
+    if loose.any():
+        extra = _span(outside[loose])
+        basis = np.ascontiguousarray(np.concatenate([basis, extra], axis=1))
+        pad = np.zeros((state.n, extra.shape[1]))
+        centre, deviations = np.concatenate([centre, pad[0]]), np.concatenate([deviations, pad], axis=1)
+    return State(centre=centre + offsets[0] @ basis, deviations=deviations, basis=basis, origin=teacher_means[0])
+
+
+def align(deviations: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """(k, k) orthonormal axes, widest first, for the differences of `deviations` (n, k) and of `teacher` (m, k).
+
+    The coordinate axes themselves (permuted) are kept unless principal axes make the box clearly smaller: a permutation
+    rounds nothing.
+    """
+    k = deviations.shape[1]
+    centred = deviations - deviations.mean(axis=0)
+    if teacher.shape[0] > 1:
+        centred = np.concatenate([centred, teacher - teacher.mean(axis=0)])
+    spreads = np.maximum(np.ptp(deviations, axis=0), np.ptp(teacher, axis=0))
+    order = np.argsort(-spreads, kind="stable")
+    plain = np.eye(k)[:, order]
+    if k == 1 or spreads.max() == 0:
+        return plain
+    axes = np.linalg.svd(centred / np.abs(centred).max())[2].T
+    turned = np.maximum(np.ptp(deviations @ axes, axis=0), np.ptp(teacher @ axes, axis=0))
+    order = np.argsort(-turned, kind="stable")
+    small = max(0.05, 1e-3 * spreads.max()) if spreads.max() > 0.05 else _NEUTRAL * spreads.max()
+    cost = [np.log(np.maximum(s, small)).sum() for s in (spreads, turned)]
+    return plain if cost[0] <= cost[1] + 0.1 else np.ascontiguousarray(axes[:, order])
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Modes of φ(x − m) w_i(x) for one teacher component: points (n, k), log of φ's exponential times w_i there (n,)."""
+
+    points: np.ndarray
+    log_peaks: np.ndarray
+
+
+def find_modes(params: np.ndarray, weights: np.ndarray, component: np.ndarray, *, iterations: int = 60) -> Modes:
+    """Newton's method with step halving on the concave log φ(x − component) w_i(x), all i at once.
+
+    Parameters
+    ----------
+    params : (n, k) array
+    weights : (n,) array
+    component : (k,) array
+        The teacher mean m.
+    """
+    n, k = params.shape
+    own = np.arange(n)
+
+    def objective(x: np.ndarray) -> np.ndarray:
+        return log_responsibilities(x, params, weights)[own, own] - ((x - component) ** 2).sum(axis=1) / 2
+
+    x = np.repeat(component[None], n, axis=0)
+    best = objective(x)
+    for _ in range(iterations):
+        w = np.exp(log_responsibilities(x, params, weights))
+        v = w @ params
+        gradient = component - x + params - v
+        if np.abs(gradient).max() < 1e-6:
+            break
+        off = params - v[:, None, :]
+        covariance = np.einsum("bn,bnk,bnl->bkl", w, off, off)
+        step = np.linalg.solve(np.eye(k) + covariance, gradient[:, :, None])[:, :, 0]
+        size = np.ones(n)
+        for _ in range(40):
+            trial = objective(x + size[:, None] * step)
+            worse = trial < best
+            if not worse.any():
+                break
+            size[worse] /= 2
+        improved = trial >= best
+        x = np.where(improved[:, None], x + size[:, None] * step, x)
+        best = np.where(improved, trial, best)
+        if not improved.any():
+            break
+    return Modes(points=x, log_peaks=best)
+
+
+def left_out(axis: int, side: int, edges: np.ndarray, modes: Modes, params: np.ndarray, distances: np.ndarray,
+             share: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
+
+    Beyond an edge at distance :math:`L_i` from the mode of :math:`\varphi w_i` at most
+    :math:`G_i=e^{p_i}Q(L_i)` of its mass is left, :math:`e^{p_i}` the peak relative to that of :math:`\varphi` and Q the normal
+    tail; products of weights are bounded by the smaller factor, so row i loses at most
+    :math:`2\sum_l\omega_l\min(G_i,G_l)[1+\max_j\|\mu_i-\mu_j\|(\|x_i^*-\mu_i\|+L_i+\sqrt k+1)]`, with
+    :math:`\omega_l` the largest distance of :math:`\mu_l` from a teacher mean.
+
+    Parameters
+    ----------
+    axis, side : int
+        Axis, and -1 for its low end or +1 for its high end.
+    modes, params, distances
+        Modes (n), means (n, k) and :math:`\omega` (n,).
+    share : float
+        Weight of the teacher component.
+    """
+    from scipy.special import log_ndtr
+
+    lengths = side * edges[:, None] - side * modes.points[:, axis]
+    with np.errstate(under="ignore"):
+        tails = share * np.exp(modes.log_peaks + log_ndtr(-lengths))
+    n = len(params)
+    widest = np.linalg.norm(params[:, None] - params, axis=-1).max(axis=1) if n <= 256 \
+        else np.full(n, 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max())
+    arm = np.linalg.norm(modes.points - params, axis=1) + np.sqrt(params.shape[1]) + 1
+    shared = np.minimum(tails[:, :, None], tails[:, None, :]) @ distances
+    return 2 * shared * (1 + widest * (arm + np.maximum(lengths, 0))), shared @ distances
+
+
+def reach(axis: int, side: int, modes: Modes, params: np.ndarray, distances: np.ndarray, share: float,
+          targets: np.ndarray, loss_target: float) -> tuple[float, np.ndarray, float]:
+    """Where a grid may end on one side of an axis: (edge, what is left out of each row, what is left out of the loss).
+
+    `targets` (n,) and `loss_target` are what may be left out; the other arguments are those of :func:`left_out`.
+    """
+    outermost = (side * modes.points[:, axis]).max()
+    edges = side * (outermost + np.arange(4.0, 16.0, 0.25))
+    chunk = max(1, 200_000 // len(params) ** 2)
+    for first in range(0, len(edges), chunk):
+        rows, losses = left_out(axis, side, edges[first:first + chunk], modes, params, distances, share)
+        enough = (rows <= targets).all(axis=1) & (losses <= loss_target)
+        if enough.any():
+            break
+    index = int(enough.argmax()) if enough.any() else len(enough) - 1
+    return float(edges[first + index]), rows[index], float(losses[index])

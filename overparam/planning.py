@@ -1,0 +1,190 @@
+"""Auto: the rule that chooses nodes for a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_integer, check_real
+from overparam.bounds import Majorant, hermite_error, hermite_order, trapezoid_error, trapezoid_step
+from overparam.geometry import Modes, find_modes, reach
+from overparam.quadrature import Axis, Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
+
+__all__ = ["Auto", "Demand", "TooHardError", "discretisation"]
+
+
+class TooHardError(ValueError):
+    """A tolerance cannot be met within `max_nodes`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """What was found with some nodes: quantities (gradient rows, their mean if it moves on its own, the loss last).
+
+    Attributes
+    ----------
+    size : Majorant
+        Majorants of the q quantities.
+    magnitudes : (q,) array
+        Their absolute values (norms for rows).
+    floors : (q,) array
+        Rounding level of each: no tolerance goes below it.
+    """
+
+    size: Majorant
+    magnitudes: np.ndarray
+    floors: np.ndarray
+
+    def targets(self, tol: float) -> np.ndarray:
+        """(q,) largest error that is allowed at relative tolerance `tol`."""
+        return np.maximum(tol * self.magnitudes, self.floors)
+
+
+def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant) -> np.ndarray:
+    """(q,) bound on the discretisation error of a layout of grids: the sum of its axes' bounds.
+
+    With several teacher components the coarsest axis counts for all (the majorants are summed over components).
+    """
+    total = np.zeros_like(size.two)
+    for number, (spread, teacher_spread) in enumerate(zip(spreads, teacher_spreads, strict=True)):
+        axes = [grid.axes[number] for grid in layout.grids]
+        if max(spread, teacher_spread) == 0:
+            continue
+        if axes[0].step is not None:
+            total += trapezoid_error(max(axis.step for axis in axes), spread, teacher_spread, size)
+        else:
+            total += hermite_error(min(axis.order for axis in axes), spread, teacher_spread, size)
+    return total
+
+
+class Auto(Rule):
+    r"""Chooses reduced axes, a rule per axis, steps and half-widths for a relative tolerance, and plans anew when a run moves on.
+
+    Parameters
+    ----------
+    tol : float
+        Relative tolerance of the loss and of every gradient row (of every deviation row and their mean for a state that is
+        tight around its centre). A row that cancels to its rounding level is only asked for that level.
+    max_nodes : int
+        Above this many nodes the tolerance counts as out of reach: ``value`` raises, a driver ends with status
+        ``too_hard``, ``estimate`` samples instead.
+
+    Raises
+    ------
+    ValueError
+        For a tolerance outside [1e-14, 0.1] or ``max_nodes`` below 1.
+
+    Notes
+    -----
+    Per axis the smaller of a Gauss–Hermite and a trapezoid rule is taken, both by the bounds of :mod:`overparam.bounds`; the
+    grid ends where :func:`overparam.geometry.reach` allows it. Two nodes suffice on an axis along which the means differ by
+    less than about the cube root of the tolerance.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-12))
+    >>> round(obj.value([[2.55055099], [-2.55055099], [0.0]]), 8)
+    0.94380027
+    """
+
+    def __init__(self, tol: float = 1e-10, max_nodes: int = 4_000_000) -> None:
+        self.tol = check_real(tol, "tol", minimum=1e-14, maximum=0.1)
+        self.max_nodes = check_integer(max_nodes, "max_nodes", minimum=1)
+
+    def settings(self) -> dict[str, Any]:
+        return {"tol": self.tol, "max_nodes": self.max_nodes}
+
+    def layout(self, frame: Frame, probe: Callable[[Layout], Demand] | None = None) -> Layout:
+        """Nodes for the means in `frame`; `probe` evaluates what a layout finds."""
+        n, k = frame.params.shape
+        if n == 1 and len(frame.means) == 1 or not probe:
+            return self._points(frame)
+        if 2.0**frame.rank > self.max_nodes or not np.isfinite(np.square(frame.params).sum()):
+            raise self._too_hard(frame, 2.0**frame.rank)
+        widths = np.maximum(frame.spreads, frame.teacher_spreads)
+        modes = [find_modes(frame.params, frame.weights, mean) for mean in frame.means] if widths.max() > 0.3 else None
+        unit = np.ones(1)
+        guess = Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2)
+        layout = self._design(frame, modes, guess, None)
+        for _ in range(6):
+            demand = probe(layout)
+            targets = demand.targets(0.1 * self.tol)
+            layout = self._design(frame, modes, demand.size.relative_to(0.5 * targets / max(1, frame.rank)), targets)
+            found = probe(layout)
+            error = discretisation(layout, layout.spread_high, frame.teacher_spreads, found.size)
+            if (error <= found.targets(self.tol)).all():
+                return layout
+        raise self._too_hard(frame, layout.size, why="the loss or a gradient row is too small against its integrand")
+
+    def _points(self, frame: Frame) -> Layout:
+        n, k = frame.params.shape
+        infinite = np.full(k, np.inf)
+        return Layout((Grid((hermite_axis(1),) * k),) * len(frame.means), -infinite, infinite, np.zeros(k), infinite, np.zeros(n))
+
+    def _design(self, frame: Frame, modes: list[Modes] | None, size: Majorant, targets: np.ndarray | None) -> Layout:
+        """Axes for `size` (relative to the targets), grown spreads included; `targets` None: a first, coarse look."""
+        k = frame.params.shape[1]
+        teacher_spreads = frame.teacher_spreads
+        high = np.where(frame.spreads > 0.5, 1.15 * frame.spreads + 0.01, 1.5 * frame.spreads)
+        rules: list[int | float] = []
+        for axis in range(k):
+            order = hermite_order(max(high[axis], 1e-300), teacher_spreads[axis], size)
+            step = None if max(high[axis], teacher_spreads[axis]) < 0.3 and order else \
+                trapezoid_step(high[axis], teacher_spreads[axis], size)
+            nodes = np.inf if step is None else 15 / step
+            if order and order <= nodes:
+                rules.append(order)
+                high[axis] = _room(order, high[axis], teacher_spreads[axis], size)
+            else:
+                rules.append(step)
+        wide = np.array([isinstance(rule, float) for rule in rules])
+        grids, lost_rows, lost_loss = [], np.zeros(len(frame.params)), 0.0
+        kind = box(frame, wide, np.where(wide, 0.6 * frame.spreads, 0.0) - 1e-300, high)
+        count = 0.0
+        for number, mean in enumerate(frame.means):
+            axes: list[Axis] = []
+            for axis, rule in enumerate(rules):
+                if isinstance(rule, int):
+                    axes.append(hermite_axis(rule))
+                    continue
+                ends = []
+                for side in (-1, 1):
+                    if targets is None:
+                        end = side * ((side * modes[number].points[:, axis]).max() + 5.0)
+                    else:
+                        share = 0.5 * targets / (2 * wide.sum() * len(frame.means))
+                        end, rows, loss = reach(axis, side, modes[number], frame.params, frame.distances,
+                                                frame.teacher_weights[number], share[:len(frame.params)], share[-1])
+                        lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
+                    # modes move with the means, at most about as far again
+                    ends.append(end + side * 2 * (kind["high"][axis] - frame.params[:, axis].max()) - mean[axis])
+                axes.append(trapezoid_axis(*ends, rule))
+            grids.append(Grid(tuple(axes)))
+            count += grids[-1].size
+        if count > self.max_nodes:
+            raise self._too_hard(frame, count)
+        return Layout(tuple(grids), **kind, lost_rows=lost_rows, lost_loss=lost_loss)
+
+    def _too_hard(self, frame: Frame, nodes: float, why: str = "") -> TooHardError:
+        spreads = ", ".join(f"{spread:.3g}" for spread in frame.spreads[:4]) + (", ..." if len(frame.spreads) > 4 else "")
+        return TooHardError(
+            f"tol={self.tol:g} needs about {nodes:.3g} nodes, more than max_nodes={self.max_nodes}: the {len(frame.params)} means "
+            f"differ along {frame.rank} axes with spreads {spreads}" + (f"; {why}" if why else "") + ". Raise max_nodes or tol, or use a "
+            "sampling rule (op.Sobol, op.MonteCarlo), whose standard error estimate() reports")
+
+
+def _room(order: int, spread: float, teacher_spread: float, size: Majorant) -> float:
+    """Largest spread (at least `spread`, at most 1) for which a Gauss–Hermite rule of `order` still meets `size`."""
+    low, high = max(spread, 1e-12), 1.0
+    if low >= high or hermite_error(order, high, teacher_spread, size)[0] <= 1:
+        return max(low, high)
+    if hermite_error(order, low, teacher_spread, size)[0] > 1:
+        return spread
+    while high / low > 1.2:
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if hermite_error(order, middle, teacher_spread, size)[0] <= 1 else (low, middle)
+    return low

@@ -1,0 +1,169 @@
+"""Record schedules: at which steps a driver writes down what it sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_choice, check_integer
+
+__all__ = [
+    "SCHEDULES",
+    "Every",
+    "LogSpaced",
+    "Schedule",
+    "check_schedule",
+    "every",
+    "log_spaced",
+    "schedule_from_description",
+]
+
+#: More records than this are surely a mistake: 10^8 of them would fill the memory before the run starts.
+MOST_RECORDS = 10**8
+
+
+class Schedule(ABC):
+    """Base of record schedules: a frozen object with `steps(total)`."""
+
+    @abstractmethod
+    def steps(self, total: int) -> np.ndarray:
+        """Return the steps to record of a run of `total` steps: strictly increasing int64, from 0 to `total`."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return a JSON-able description, for `schedule_from_description`."""
+
+
+@dataclass(frozen=True, repr=False)
+class LogSpaced(Schedule):
+    """About `count` records evenly spaced in log(step), and step 0; made by `log_spaced`."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "count", check_integer(self.count, "log_spaced count", minimum=1, maximum=MOST_RECORDS)
+        )
+
+    def steps(self, total: int) -> np.ndarray:
+        """Return the steps; see `Schedule.steps`. Early steps that round to the same integer are recorded once."""
+        total = check_integer(total, "total", minimum=0, maximum=np.iinfo(np.int64).max)
+        if total == 0:
+            return np.zeros(1, dtype=np.int64)
+        inner = np.rint(np.geomspace(1.0, float(total), self.count))
+        inner = inner[inner < float(total)].astype(
+            np.int64
+        )  # the last one is appended: float(total) may round above total
+        return np.unique(np.concatenate([[0], inner, [total]]).astype(np.int64))
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``{"kind": "log_spaced", "count": ...}``."""
+        return {"kind": "log_spaced", "count": self.count}
+
+    def __repr__(self) -> str:
+        return f"log_spaced({self.count})"
+
+
+@dataclass(frozen=True, repr=False)
+class Every(Schedule):
+    """Every `interval`-th step, and the last one; made by `every`."""
+
+    interval: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval", check_integer(self.interval, "every interval", minimum=1))
+
+    def steps(self, total: int) -> np.ndarray:
+        """Return the steps; see `Schedule.steps`.
+
+        Raises
+        ------
+        ValueError
+            If there would be more than 10^8 records.
+        """
+        total = check_integer(total, "total", minimum=0, maximum=np.iinfo(np.int64).max)
+        if total // self.interval >= MOST_RECORDS:
+            raise ValueError(
+                f"record every({self.interval}) of {total} steps is more than {MOST_RECORDS:g} records; "
+                "use a larger interval or log_spaced"
+            )
+        steps = np.arange(total // self.interval + 1, dtype=np.int64) * self.interval if self.interval <= total else [0]
+        return np.unique(np.append(steps, total).astype(np.int64))
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``{"kind": "every", "interval": ...}``."""
+        return {"kind": "every", "interval": self.interval}
+
+    def __repr__(self) -> str:
+        return f"every({self.interval})"
+
+
+def log_spaced(count: int) -> LogSpaced:
+    """Return the schedule of about `count` records evenly spaced in log(step), and step 0.
+
+    Parameters
+    ----------
+    count : int
+        Number of records after step 0, at least 1. Early steps that round to the same integer are recorded once.
+
+    Raises
+    ------
+    ValueError
+        If `count` is not a whole number from 1 to 10^8.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> op.log_spaced(4).steps(1000).tolist()
+    [0, 1, 10, 100, 1000]
+    """
+    return LogSpaced(count)
+
+
+def every(interval: int) -> Every:
+    """Return the schedule that records every `interval`-th step, and the last one.
+
+    Parameters
+    ----------
+    interval : int
+        Number of steps between records, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If `interval` is not a whole number above 0.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> op.every(4).steps(10).tolist()
+    [0, 4, 8, 10]
+    """
+    return Every(interval)
+
+
+def check_schedule(value: Any, name: str = "record") -> Schedule:
+    """Return `value` if it is a schedule; otherwise say which there are."""
+    if not isinstance(value, Schedule):
+        raise ValueError(f"{name} must be a record schedule, log_spaced(count) or every(interval); got {value!r}"[:300])
+    return value
+
+
+#: Schedules that come back from their description, by its "kind".
+SCHEDULES: dict[str, Any] = {"log_spaced": LogSpaced, "every": Every}
+
+
+def schedule_from_description(description: Mapping[str, Any]) -> Schedule:
+    """Return the schedule that a `describe` described; ValueError if the kind is not known."""
+    if not isinstance(description, Mapping) or "kind" not in description:
+        raise ValueError(f"record description must be a mapping with a 'kind'; got {description!r}"[:300])
+    arguments = {str(name): value for name, value in description.items() if name != "kind"}
+    build = SCHEDULES[check_choice(description["kind"], "record schedule", SCHEDULES)]
+    try:
+        return build(**arguments)
+    except TypeError as error:
+        raise ValueError(f"description of the record schedule {description['kind']} does not fit: {error}") from None

@@ -1,0 +1,87 @@
+"""The one softmax of the Python side: responsibilities of identity-covariance mixtures from differences of their means.
+
+Nothing here validates; callers pass float64 arrays of fitting shapes. Everything depends on differences only, so that a
+state with a far centre passes ``x - centre`` and its deviations and loses nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["log_responsibilities", "log_softmax", "posterior_mean", "responsibilities", "softmax"]
+
+
+def softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    r"""Return :math:`\pi_i e^{l_i}/\sum_j\pi_j e^{l_j}` over the last axis, with the largest term subtracted first.
+
+    Parameters
+    ----------
+    logits : (..., n) array
+        :math:`l_i`; -inf is allowed as long as one entry with positive weight is finite.
+    weights : (n,) array, optional
+        :math:`\pi_i\ge0`; a weight of 0 gives exactly 0. None stands for equal weights.
+    """
+    if weights is not None:
+        with np.errstate(divide="ignore"):  # log 0 = -inf is the right answer for a weight of 0
+            logits = logits + np.log(weights)
+    with np.errstate(over="ignore"):  # a difference beyond float64 is -inf, whose exponential is rightly 0
+        terms = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return terms / terms.sum(axis=-1, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the logarithm of :func:`softmax`, accurate where the softmax itself underflows; -inf for a weight of 0."""
+    if weights is not None:
+        with np.errstate(divide="ignore"):
+            logits = logits + np.log(weights)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    r"""Return :math:`w_i(x)=\pi_i\phi(x|\mu_i)/\sum_j\pi_j\phi(x|\mu_j)`.
+
+    The logits of a point are taken from the mean :math:`\mu_r` nearest to it,
+    :math:`l_i=(\mu_i-\mu_r)\cdot(x-\mu_r-\tfrac12(\mu_i-\mu_r))\le0`: no large number common to all components is ever
+    formed, and only components that are negligible anyway carry large rounding.
+
+    Parameters
+    ----------
+    x : (..., d) array
+    means : (m, d) array
+    weights : (m,) array
+
+    Returns
+    -------
+    (..., m) array, summing to 1 over the last axis.
+    """
+    return softmax(_logits(x, means), weights)
+
+
+def log_responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    r"""Return :math:`\ln w_i(x)`, (..., m), where the responsibilities themselves may underflow."""
+    return log_softmax(_logits(x, means), weights)
+
+
+def _logits(x: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """(..., m) logits from the mean nearest to each point: all at most 0."""
+    points = x.reshape(-1, x.shape[-1])
+    middle = means.mean(axis=0)
+    offsets = means - middle
+    # the nearest mean maximises (x - c).(mu_i - c) - |mu_i - c|^2 / 2; a tie decided by rounding does no harm
+    nearest = np.argmax((points - middle) @ offsets.T - 0.5 * (offsets**2).sum(axis=1), axis=1)
+    logits = np.empty((len(points), len(means)))
+    for r in np.unique(nearest):
+        here = nearest == r
+        from_nearest = means - means[r]
+        logits[here] = (points[here] - means[r]) @ from_nearest.T - 0.5 * (from_nearest**2).sum(axis=1)
+    return logits.reshape(*x.shape[:-1], len(means))
+
+
+def posterior_mean(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    r"""Return :math:`v(x)=\sum_iw_i(x)\mu_i`, shape (..., d); exact where all means coincide.
+
+    The score of the mixture is :math:`v(x)-x`.
+    """
+    middle = means.mean(axis=0)
+    return middle + responsibilities(x, means, weights) @ (means - middle)

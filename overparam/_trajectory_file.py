@@ -1,0 +1,197 @@
+"""How a trajectory is written down: JSON-able facts, an xarray Dataset, a netCDF file.
+
+Numbers go into variables, everything else into one JSON text, so that any netCDF reader sees the records and nothing is
+lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray
+
+    from overparam.trajectory import Trajectory
+
+__all__ = ["dataset", "plain", "read", "write"]
+
+FORMAT = "overparam trajectory"
+VERSION = 1
+
+#: Variables of the file: name -> (field of Trajectory, dimensions, what it is).
+VARIABLES: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "loss": ("loss", ("record",), "loss"),
+    "loss_error": ("loss_error", ("record",), "bound or standard error of the loss"),
+    "grad_norm": ("grad_norm", ("record",), "Euclidean norm of the whole gradient"),
+    "centre": ("centres", ("record", "axis"), "centre of the parameters in the coordinates of the basis"),
+    "deviation": (
+        "deviations",
+        ("record", "parameter", "axis"),
+        "deviations from the centre in the coordinates of the basis",
+    ),
+    "basis": ("basis", ("coordinate", "axis"), "orthonormal basis of the reduced space"),
+    "origin": ("origin", ("coordinate",), "origin of the reduced space"),
+    "weights": ("weights", ("parameter",), "mixture weights of the student"),
+}
+COORDS = {
+    "step": ("steps", ("record",), "number of steps taken"),
+    "time": ("times", ("record",), "flow time: step size times number of steps"),
+}
+#: Fields that travel in the JSON text.
+FACTS = ("status", "message", "driver", "settings", "problem", "attributes", "evaluations", "wall_time", "continuation")
+_TAKEN = {*VARIABLES, *COORDS, "params", "description", "record", "parameter", "coordinate", "axis"}
+
+
+def plain(value: Any, name: str) -> Any:
+    """Return a deep copy of `value` in JSON's own types: NumPy numbers and arrays, tuples and mappings are converted.
+
+    Raises
+    ------
+    ValueError
+        If something in it has no counterpart in JSON; the message names where.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry, f"{name}[{str(key)!r}]") for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        if all(type(entry) is float for entry in value):  # the mean of a teacher in a million dimensions
+            return list(value)
+        return [plain(entry, f"{name}[{i}]") for i, entry in enumerate(value)]
+    raise ValueError(
+        f"{name} must hold what JSON can hold (numbers, texts, None, lists, dicts with text keys); "
+        f"got a {type(value).__name__}"
+    )
+
+
+def _variable_names(observed: Mapping[str, Any]) -> dict[str, str]:
+    """Map the users' names of observed quantities to names that a file can hold and that are free."""
+    names: dict[str, str] = {}
+    for given in observed:
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-+.@") else "_" for c in given)
+        name = safe if safe[:1].isalpha() and safe not in _TAKEN else f"observed_{safe}"
+        while name in names.values() or name in _TAKEN:
+            name += "_"
+        names[given] = name
+    return names
+
+
+def _attribute(value: Any) -> str | int | float:
+    """A netCDF attribute: texts and numbers as they are; None, bool, huge integers, lists and dicts as JSON text."""
+    if isinstance(value, str):  # netCDF would cut a text short at a NUL and refuse a lone surrogate
+        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    small = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return value if small or isinstance(value, float) else json.dumps(value)
+
+
+def dataset(trajectory: Trajectory, *, expand: bool) -> xarray.Dataset:
+    """Return the Dataset of a trajectory: its reduced coordinates always, `params` in the full space if `expand`."""
+    import xarray
+
+    data: dict[str, Any] = {}
+    for name, (field, dims, meaning) in VARIABLES.items():
+        if (array := getattr(trajectory, field)) is not None:
+            data[name] = (dims, array, {"long_name": meaning})
+    if expand:
+        data["params"] = (
+            ("record", "parameter", "coordinate"),
+            np.asarray(trajectory.params),
+            {"long_name": "parameters"},
+        )
+    for given, name in _variable_names(trajectory.observed).items():
+        array = trajectory.observed[given]
+        dims = ("record", *(f"{name}_axis{i}" for i in range(1, array.ndim)))
+        data[name] = (dims, array, {"long_name": f"observed: {given}"})
+    coords = {
+        name: (dims, getattr(trajectory, field), {"long_name": meaning})
+        for name, (field, dims, meaning) in COORDS.items()
+    }
+    attributes = {
+        name: _attribute(getattr(trajectory, name))
+        for name in ("status", "message", "driver", "settings", "problem", "evaluations", "wall_time")
+    }
+    for name, value in trajectory.attributes.items():
+        attributes[f"attribute_{name}" if not name or name in attributes else name] = _attribute(value)
+    return xarray.Dataset(data, coords, attributes)
+
+
+def write(trajectory: Trajectory, path: Any) -> None:
+    """Write the file under a temporary name in the same folder and move it into place: there is never half a file."""
+    target = _checked(path)
+    if target.is_dir():
+        raise ValueError(f"path {str(target)!r} is a folder; give the name of a file in it")
+    if not target.parent.is_dir():
+        raise ValueError(f"path {str(target)!r} cannot be written: there is no folder {str(target.parent)!r}")
+    target = Path(os.path.realpath(target))  # a link stays a link
+    facts = {name: getattr(trajectory, name) for name in FACTS}
+    content = dataset(trajectory, expand=False)
+    facts["observed"] = _variable_names(trajectory.observed)
+    content["description"] = ((), json.dumps(facts), {"long_name": "everything that is not an array, as JSON"})
+    # the description has them all: a text of a million numbers need not be written twice
+    short = {name: value for name, value in content.attrs.items() if not isinstance(value, str) or len(value) < 10_000}
+    content.attrs = {**short, "format": FORMAT, "format_version": VERSION}
+    temporary = target.with_name(f".overparam-{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.open("xb").close()
+    except OSError as error:
+        raise ValueError(f"path {str(target)!r} cannot be written: {error.strerror or error}") from error
+    try:
+        fills = {name: {"_FillValue": None} for name in content.variables if content[name].dtype.kind == "f"}
+        content.to_netcdf(temporary, engine="h5netcdf", encoding=fills)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Any) -> dict[str, Any]:
+    """Return the fields of the trajectory in a file, by name; ValueError if it is not one."""
+    import xarray
+
+    source = _checked(path)
+    if not source.is_file():
+        what = "a folder" if source.is_dir() else "not there"
+        raise ValueError(f"path {str(source)!r} is {what}; give the name of a saved trajectory")
+    try:
+        # as stored: no decoding of times, no masking of fill values
+        with xarray.open_dataset(source, engine="h5netcdf", decode_times=False, mask_and_scale=False) as opened:
+            content = opened.load()
+    except PermissionError as error:
+        raise ValueError(f"path {str(source)!r} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # HDF5 raises whatever comes first on bytes that it does not understand
+        raise ValueError(f"path {str(source)!r} is not a netCDF file that can be read: {error}") from error
+    if content.attrs.get("format") != FORMAT:
+        raise ValueError(f"path {str(source)!r} is a netCDF file but not a trajectory written by Trajectory.save")
+    if content.attrs.get("format_version", VERSION) > VERSION:
+        raise ValueError(
+            f"path {str(source)!r} was written by a newer version (format {content.attrs['format_version']}, "
+            f"this one reads up to {VERSION}); update overparam"
+        )
+    try:
+        facts = json.loads(str(content["description"].item()))
+        fields = {name: facts[name] for name in FACTS}
+        fields["observed"] = {given: content[name].values for given, name in facts["observed"].items()}
+        for name, (field, _, _) in {**COORDS, **VARIABLES}.items():
+            if name in content.variables:
+                fields[field] = content[name].values
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path {str(source)!r} is a damaged trajectory file: {error!r}") from error
+    return fields
+
+
+def _checked(path: Any) -> Path:
+    try:
+        return Path(os.fsdecode(os.fspath(path)))
+    except TypeError:
+        raise ValueError(f"path must be a file name; got {path!r}"[:200]) from None

@@ -1,0 +1,92 @@
+"""What a trajectory shows of its parameters: sequences that expand on access only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from overparam.state import State
+
+if TYPE_CHECKING:
+    from overparam.trajectory import Trajectory
+
+__all__ = ["Params", "States"]
+
+
+class Params(Sequence):
+    """A trajectory's parameters as a lazy (T, n, d) array.
+
+    It takes every index that an array takes and expands the chosen records only: ``params[k]`` is the (n, d) array of
+    record k, ``params[:, i]`` the path of parameter i. What it gives is read-only; `np.asarray` expands everything.
+    """
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._trajectory = trajectory
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, n, d)."""
+        return len(self._trajectory), self._trajectory.n, self._trajectory.d
+
+    ndim = 3
+    dtype = np.dtype(np.float64)
+
+    def __len__(self) -> int:
+        return len(self._trajectory)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        if first is None or first is Ellipsis or isinstance(first, tuple):
+            return np.asarray(self)[key]
+        chosen = np.arange(len(self))[first]
+        if isinstance(first, slice):
+            needed, local = chosen, slice(None)
+        elif chosen.ndim == 0:
+            needed, local = chosen[None], 0
+        else:
+            needed, local = np.unique(chosen, return_inverse=True)
+        block = np.empty((len(needed), *self.shape[1:]))
+        for row, record in enumerate(needed):
+            block[row] = self._expanded(record)
+        block.flags.writeable = False
+        picked = block[(local, *rest)]
+        if isinstance(picked, np.ndarray):
+            picked.flags.writeable = False  # a copy where the key holds arrays
+        return picked
+
+    def _expanded(self, record: int) -> np.ndarray:
+        run = self._trajectory
+        # one record at a time: the same product as State.params, so both agree to the last bit
+        points = run.centres[record] + run.deviations[record]
+        if run.basis is not None:
+            points = points @ run.basis.T
+        return points if run.origin is None else points + run.origin
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("lazy parameters cannot become an array without a copy")
+        return np.asarray(self[:], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"<lazy parameters of shape {self.shape}>"
+
+
+class States(Sequence):
+    """A trajectory's records as `State` objects; a slice gives a list of them."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._trajectory = trajectory
+
+    def __len__(self) -> int:
+        return len(self._trajectory)
+
+    def __getitem__(self, key: Any) -> Any:
+        run = self._trajectory
+        chosen = np.arange(len(run))[key]
+        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin) for r in np.atleast_1d(chosen)]
+        return made if np.ndim(chosen) else made[0]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} states of {self._trajectory.n} parameters>"

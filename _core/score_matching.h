@@ -1,0 +1,150 @@
+/* What the score-matching kernels share with their Python class: the measure, the workspace, the function table.
+ *
+ * Student mean i is mu_i = c + delta_i. With y = x - c, w = softmax(y.delta_i - |delta_i|^2/2 + log pi_i),
+ * u = sum_j w_j delta_j, D = (c - t) + u and a_i = w_i (delta_i - u).D:
+ *     value  L   = sum_b q |D|^2
+ *     row    g_i = 2 sum_b q [w_i D + a_i (y - delta_i)]          (gradient of L with respect to mu_i)
+ * Nodes are (inner node) x (outer node): an explicit list of nodes is all inner; of a tensor rule the longest axes are
+ * inner and stored, the others are streamed. Axes are permuted so that the inner ones come first.
+ */
+#ifndef OP_SCORE_MATCHING_H
+#define OP_SCORE_MATCHING_H
+
+#include <stddef.h>
+
+#include "cpu.h"
+
+typedef struct op_measure {
+    ptrdiff_t n, k;               /* parameters, axes */
+    ptrdiff_t varying;            /* axes that vary over the inner nodes */
+    ptrdiff_t inner, outer;       /* inner nodes, padded to whole chunks; outer nodes, 1 when all axes are inner */
+    ptrdiff_t block;              /* nodes per block: w, a and D of a block stay in the L1 cache */
+    const double *nodes;          /* (varying, inner); padding repeats the last node */
+    const double *weights;        /* (inner,); padding is 0 */
+    const double *targets;        /* (k, inner), or NULL when the target is constant */
+    const double *target;         /* (k,) */
+    const ptrdiff_t *axes;        /* (k,): axis a here is axis axes[a] of the caller */
+    const ptrdiff_t *orders;      /* (k,): nodes on each axis; only those of the outer axes are used */
+    const double *const *axis_nodes;   /* (k,): pointers, only those of the outer axes are used */
+    const double *const *axis_weights;
+    const double *low, *high;     /* (k,): range of the nodes on each axis */
+    double reach;                 /* at least max |x| */
+    const double *log_prior;      /* (n,): log pi, may be -infinity */
+    const double *prior;          /* (n,): pi, sums to 1 */
+    int equal_prior;              /* all pi identical, hence exactly 1/n */
+} op_measure;
+
+/* Outer nodes are prepared this many at a time, whatever their number: nothing grows with it. */
+#define OP_SLAB 64
+
+typedef struct op_job {
+    const op_measure *measure;
+    ptrdiff_t n, k, varying, stride; /* stride = measure->block */
+    int form, small, factored;
+    double *centre, *shift;       /* (k,): c; c - t */
+    double *delta, *prior_delta;  /* (n, k) */
+    double *prior_mean;           /* (k,): sum_j pi_j delta_j, compensated */
+    double *offset;               /* (n,): what is added to w_i - pi_i before it multiplies D */
+    double *base;                 /* (n,): the part of the logits that is the same over the inner nodes */
+    double *half_norm;            /* (n,): log pi_i - |delta_i|^2/2 */
+    double *inner_factor;         /* (n, inner) */
+    double *outer_base;           /* (n,) */
+    double *outer_factor;         /* (n, OP_SLAB) */
+    double *outer_y;              /* (k - varying, OP_SLAB) */
+    double *outer_weight;         /* (OP_SLAB,) */
+    ptrdiff_t *odometer;          /* (k,) */
+    double *y;                    /* (varying, block) */
+    double *w, *a;                /* (n, block): the logits, then q w_i and q a_i */
+    double *D;                    /* (k, block) */
+    double *sum_rows;             /* (n, k, OP_CHUNK) */
+    double *sum_a;                /* (n, OP_CHUNK) */
+    double *sum_D;                /* (k, OP_CHUNK) */
+    double *sum_value;            /* (OP_CHUNK,) */
+} op_job;
+
+typedef struct op_kernels {
+    int (*evaluate)(const void *measure, const double *centre, const double *deviations, int form, double *value,
+                    double *mean_row, double *rows, void *workspace);
+    int (*evaluate_stein)(const op_measure *measure, const double *params, double *value, double *rows,
+                          void *workspace);
+    int (*majorants)(const op_measure *measure, const double *centre, const double *deviations, double *value,
+                     double *A, double *B, double *C, void *workspace);
+} op_kernels;
+
+extern const op_kernels op_score_matching_v4, op_score_matching_v3, op_score_matching_baseline,
+    op_score_matching_portable;
+
+/* Lays the arrays of a job out in the workspace; with workspace NULL only counts bytes. */
+static inline void *op_take(char *workspace, size_t *used, size_t count, size_t size)
+{
+    void *array = workspace ? workspace + *used : NULL;
+    *used += (count * size + 63) / 64 * 64;
+    return array;
+}
+
+static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspace)
+{
+    char *base = (char *)workspace;
+    size_t used = 0, n = (size_t)m->n, k = (size_t)m->k, block = (size_t)m->block;
+    size_t inner = m->outer > 1 ? (size_t)m->inner : 0, d = sizeof(double);
+    job->measure = m;
+    job->n = m->n;
+    job->k = m->k;
+    job->varying = m->varying;
+    job->stride = m->block;
+    job->w = op_take(base, &used, n * block, d);
+    job->a = op_take(base, &used, n * block, d);
+    job->D = op_take(base, &used, k * block, d);
+    job->y = op_take(base, &used, k * block, d);
+    job->sum_rows = op_take(base, &used, n * k * 8, d);
+    job->sum_a = op_take(base, &used, n * 8, d);
+    job->sum_D = op_take(base, &used, k * 8, d);
+    job->sum_value = op_take(base, &used, 8, d);
+    job->centre = op_take(base, &used, k, d);
+    job->shift = op_take(base, &used, k, d);
+    job->delta = op_take(base, &used, n * k, d);
+    job->prior_delta = op_take(base, &used, n * k, d);
+    job->prior_mean = op_take(base, &used, k, d);
+    job->offset = op_take(base, &used, n, d);
+    job->base = op_take(base, &used, n, d);
+    job->half_norm = op_take(base, &used, n, d);
+    job->outer_base = op_take(base, &used, n, d);
+    job->inner_factor = op_take(base, &used, n * inner, d);
+    job->outer_factor = op_take(base, &used, n * OP_SLAB, d);
+    job->outer_y = op_take(base, &used, k * OP_SLAB, d);
+    job->outer_weight = op_take(base, &used, OP_SLAB, d);
+    job->odometer = op_take(base, &used, k, sizeof(ptrdiff_t));
+    return used;
+}
+
+static inline size_t op_workspace_bytes(const op_measure *m)
+{
+    op_job job;
+    return op_lay_out(&job, m, NULL);
+}
+
+/* Pairwise distances up to this many parameters; above it Jensen's inequality, which costs n instead of n^2. */
+#define OP_PAIRWISE 64
+
+/* The Stein form and the majorants need more: see score_matching_checks.h. */
+static inline size_t op_check_bytes(const op_measure *m)
+{
+    size_t n = (size_t)m->n, k = (size_t)m->k;
+    size_t stein = k + n * k + k * (k + 2) * 8;
+    size_t majorants = 8 * k + 3 * 8 * n + n + n * k + (n <= OP_PAIRWISE ? n * n : 0);
+    return op_workspace_bytes(m) + (stein > majorants ? stein : majorants) * sizeof(double);
+}
+
+/* The copy compiled for a path of cpu.h; a path that does not exist in this build never reaches here. */
+static inline const op_kernels *op_score_matching(int path)
+{
+#if OP_X86_64
+    if (path == OP_PATH_V4) return &op_score_matching_v4;
+    if (path == OP_PATH_V3) return &op_score_matching_v3;
+    if (path == OP_PATH_BASELINE) return &op_score_matching_baseline;
+#endif
+    (void)path;
+    return &op_score_matching_portable;
+}
+
+#endif

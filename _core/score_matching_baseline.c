@@ -1,0 +1,8 @@
+/* The kernels for any 64-bit x86 processor (SSE2), two lanes. */
+#include "cpu.h"
+
+#if OP_X86_64
+#define OP_LANES 2
+#define OP_TABLE op_score_matching_baseline
+#include "score_matching_kernels.h"
+#endif

@@ -1,0 +1,235 @@
+/* One block of nodes: from logits to the sums of the gradient.
+ *
+ * Nodes run through the lanes, means are broadcast scalars. A chunk of eight nodes goes through four short phases
+ * (logits, softmax, mean, products) that meet in L1; a last phase sums over the block with the accumulators of a few
+ * rows in registers. Axes are taken in groups of up to three, so that ranks 1 to 3 are a single group whose size the
+ * compiler knows: K and V below are the rank and the number of varying axes, or 0 when known only at run time.
+ */
+#ifndef OP_SCORE_MATCHING_BLOCK_H
+#define OP_SCORE_MATCHING_BLOCK_H
+
+#include "score_matching.h"
+#include "softmax.h"
+
+#define OP_GROUP 3
+#define OP_FOR_PARTS for (int v = 0; v < OP_PARTS; v++)
+#define OP_AT(v) ((v) * OP_LANES)
+
+/* Calls CALL(size, first axis, is first, is last) for groups that cover `count` axes; SIZE is the constant or 0. */
+#define OP_FOR_GROUPS(SIZE, count, CALL)                                              \
+    do {                                                                              \
+        if (SIZE) {                                                                   \
+            CALL(SIZE, 0, 1, 1);                                                      \
+        } else {                                                                      \
+            ptrdiff_t axis_ = 0, count_ = (count);                                    \
+            for (; axis_ + OP_GROUP < count_; axis_ += OP_GROUP) CALL(OP_GROUP, axis_, axis_ == 0, 0); \
+            if (count_ - axis_ == 3) CALL(3, axis_, axis_ == 0, 1);                   \
+            else if (count_ - axis_ == 2) CALL(2, axis_, axis_ == 0, 1);              \
+            else CALL(1, axis_, axis_ == 0, 1);                                       \
+        }                                                                             \
+    } while (0)
+
+/* p_i = (base_i or p_i) + sum over the group of y_a delta_ia */
+OP_INLINE void op_logits(const int G, ptrdiff_t a0, int first, const double *y, ptrdiff_t y_stride, const double *delta,
+                         ptrdiff_t n, ptrdiff_t k, const double *base, double *p, ptrdiff_t stride)
+{
+    vec x[OP_GROUP][OP_PARTS];
+    for (int g = 0; g < G; g++) OP_FOR_PARTS x[g][v] = op_load(y + (a0 + g) * y_stride + OP_AT(v));
+    for (ptrdiff_t i = 0; i < n; i++) OP_FOR_PARTS {
+        vec l = first ? op_splat(base[i]) : op_load(p + i * stride + OP_AT(v));
+        for (int g = 0; g < G; g++) l += x[g][v] * delta[i * k + a0 + g];
+        op_store(p + i * stride + OP_AT(v), l);
+    }
+}
+
+OP_INLINE void op_all_logits(const int V, const double *y, ptrdiff_t y_stride, ptrdiff_t varying, const double *delta,
+                             ptrdiff_t n, ptrdiff_t k, const double *base, double *p, ptrdiff_t stride)
+{
+#define CALL(G, a0, is_first, is_last) op_logits(G, a0, is_first, y, y_stride, delta, n, k, base, p, stride)
+    OP_FOR_GROUPS(V, varying, CALL);
+#undef CALL
+}
+
+/* y = x - c on the varying axes of a chunk */
+OP_INLINE void op_centre(const int V, const op_job *job, ptrdiff_t node, double *y, ptrdiff_t y_stride)
+{
+    const op_measure *m = job->measure;
+    const ptrdiff_t varying = V ? V : job->varying;
+    for (ptrdiff_t a = 0; a < varying; a++) OP_FOR_PARTS
+        op_store(y + a * y_stride + OP_AT(v), op_load(m->nodes + a * m->inner + node + OP_AT(v)) - job->centre[a]);
+}
+
+/* D and what needs it at once: |D|^2, u.D. The stored p are exp(logit - max), or exp(logit) - 1 when SMALL. */
+OP_INLINE void op_mean(const int G, const int SMALL, ptrdiff_t a0, const op_job *job, ptrdiff_t node, ptrdiff_t b,
+                       const vec *q, const vec *scale, const vec *P, vec *uD, vec *DD)
+{
+    const op_measure *m = job->measure;
+    const ptrdiff_t n = job->n, k = job->k, stride = job->stride;
+    const double *p = job->w + b, *table = (SMALL ? job->prior_delta : job->delta) + a0;
+    vec u[OP_GROUP][OP_PARTS];
+    for (int g = 0; g < G; g++) OP_FOR_PARTS u[g][v] = op_splat(0.0);
+    for (ptrdiff_t i = 0; i < n; i++) OP_FOR_PARTS {
+        vec e = op_load(p + i * stride + OP_AT(v));
+        for (int g = 0; g < G; g++) u[g][v] += e * table[i * k + g];
+    }
+    for (int g = 0; g < G; g++) {
+        const ptrdiff_t a = a0 + g;
+        OP_FOR_PARTS {
+            vec mean = SMALL ? job->prior_mean[a] + (u[g][v] - P[v] * job->prior_mean[a]) * scale[v]
+                             : u[g][v] * scale[v];
+            vec shift = m->targets ? job->centre[a] - op_load(m->targets + a * m->inner + node + OP_AT(v))
+                                   : op_splat(job->shift[a]);
+            vec D = shift + mean;
+            uD[v] += mean * D;
+            DD[v] += D * D;
+            op_store(job->D + a * stride + b + OP_AT(v), D);
+            if (SMALL) {
+                double *sum = job->sum_D + a * OP_CHUNK + OP_AT(v);
+                op_store(sum, op_load(sum) + q[v] * D);
+            }
+        }
+    }
+}
+
+/* q w_i and q a_i, where a_i = w_i (delta_i.D - u.D). When SMALL, what is stored as "w_i" is w_i - pi_i + offset_i. */
+OP_INLINE void op_products(const int G, const int SMALL, ptrdiff_t a0, int first, int last, const op_job *job,
+                           ptrdiff_t b, const vec *q, const vec *scale, const vec *P, const vec *uD)
+{
+    const ptrdiff_t n = job->n, k = job->k, stride = job->stride;
+    const double *delta = job->delta + a0, *prior = job->measure->prior, *offset = job->offset;
+    double *w = job->w + b, *a = job->a + b;
+    vec D[OP_GROUP][OP_PARTS], weight[OP_PARTS];
+    for (int g = 0; g < G; g++) OP_FOR_PARTS D[g][v] = op_load(job->D + (a0 + g) * stride + b + OP_AT(v));
+    OP_FOR_PARTS weight[v] = q[v] * scale[v];
+    for (ptrdiff_t i = 0; i < n; i++) OP_FOR_PARTS {
+        double *to_w = w + i * stride + OP_AT(v), *to_a = a + i * stride + OP_AT(v);
+        vec t = first ? -uD[v] : op_load(to_a);
+        for (int g = 0; g < G; g++) t += D[g][v] * delta[i * k + g];
+        if (!last) {
+            op_store(to_a, t);
+        } else if (SMALL) {
+            vec difference = prior[i] * (op_load(to_w) - P[v]) * scale[v];
+            op_store(to_a, q[v] * (prior[i] + difference) * t);
+            op_store(to_w, q[v] * (offset[i] + difference));
+        } else {
+            vec qw = op_load(to_w) * weight[v];
+            op_store(to_a, qw * t);
+            op_store(to_w, qw);
+        }
+    }
+}
+
+/* Sums over a block: rows[i..i+I) += sum q w_i D + sum q a_i y on GD axes of which GY vary, and, WITH_A, sum q a_i
+ * with what it brings on the outer axes. Separate accumulators for the two sums keep dependence chains short. */
+OP_INLINE void op_reduce(const int I, const int GD, const int GY, const int WITH_A, const op_job *job, ptrdiff_t i,
+                         ptrdiff_t a0, ptrdiff_t count, ptrdiff_t slot)
+{
+    const ptrdiff_t stride = job->stride, k = job->k;
+    const double *w = job->w + i * stride, *a = job->a + i * stride;
+    const double *D = job->D + a0 * stride, *y = job->y + a0 * stride;
+    vec sum_w[4][OP_GROUP], sum_y[4][OP_GROUP], sum_a[4];
+    for (int s = 0; s < I; s++) {
+        for (int g = 0; g < OP_GROUP; g++) sum_w[s][g] = sum_y[s][g] = op_splat(0.0);
+        sum_a[s] = op_splat(0.0);
+    }
+    for (ptrdiff_t b = 0; b < count; b += OP_LANES)
+        for (int s = 0; s < I; s++) {
+            vec qw = op_load(w + s * stride + b), qa = op_load(a + s * stride + b);
+            for (int g = 0; g < GD; g++) sum_w[s][g] += qw * op_load(D + g * stride + b);
+            for (int g = 0; g < GY; g++) sum_y[s][g] += qa * op_load(y + g * stride + b);
+            if (WITH_A) sum_a[s] += qa;
+        }
+    for (int s = 0; s < I; s++) {
+        double *rows = job->sum_rows + (i + s) * k * OP_CHUNK;
+        for (int g = 0; g < GD; g++) {
+            double *to = rows + (a0 + g) * OP_CHUNK;
+            vec sum = sum_w[s][g];
+            if (g < GY) sum += sum_y[s][g];
+            op_store(to, op_load(to) + sum);
+        }
+        if (WITH_A) {
+            double *to = job->sum_a + (i + s) * OP_CHUNK;
+            op_store(to, op_load(to) + sum_a[s]);
+            for (ptrdiff_t o = job->varying; o < k; o++) {
+                double *row = rows + o * OP_CHUNK;
+                op_store(row, op_load(row) + sum_a[s] * job->outer_y[(o - job->varying) * OP_SLAB + slot]);
+            }
+        }
+    }
+}
+
+/* As many rows at a time as the registers hold accumulators for. */
+#if OP_LANES == 8
+#define OP_ACCUMULATORS 28
+#else
+#define OP_ACCUMULATORS 12
+#endif
+
+OP_INLINE void op_reduce_rows(const int GD, const int GY, const int WITH_A, const op_job *job, ptrdiff_t a0,
+                              ptrdiff_t count, ptrdiff_t slot)
+{
+    const int fit = OP_ACCUMULATORS / (GD + GY + WITH_A), I = fit > 4 ? 4 : fit < 1 ? 1 : fit;
+    ptrdiff_t i = 0;
+    for (; i + I <= job->n; i += I) op_reduce(I, GD, GY, WITH_A, job, i, a0, count, slot);
+    for (; i < job->n; i++) op_reduce(1, GD, GY, WITH_A, job, i, a0, count, slot);
+}
+
+/* A block of `count` nodes from inner node `start` on, at the outer node in `slot` of the current slab. */
+OP_INLINE void op_block(const int K, const int V, const int SMALL, const op_job *job, ptrdiff_t start, ptrdiff_t count,
+                        ptrdiff_t slot)
+{
+    const op_measure *m = job->measure;
+    const ptrdiff_t n = job->n, k = job->k, varying = V ? V : job->varying, stride = job->stride;
+    const double outer_weight = job->outer_weight[slot];
+    vec value[OP_PARTS];
+    OP_FOR_PARTS value[v] = op_load(job->sum_value + OP_AT(v));
+    for (ptrdiff_t b = 0; b < count; b += OP_CHUNK) {
+        const ptrdiff_t node = start + b;
+        double *p = job->w + b, *y = job->y + b;
+        vec q[OP_PARTS], scale[OP_PARTS], P[OP_PARTS], uD[OP_PARTS], DD[OP_PARTS];
+        op_centre(V, job, node, y, stride);
+        if (job->factored) {
+            const double *inner = job->inner_factor + node, *outer = job->outer_factor + slot;
+            if (SMALL)
+                op_softmax_shift_from_factors(inner, m->inner, outer, OP_SLAB, p, n, stride, m->prior, P);
+            else
+                op_softmax_from_factors(inner, m->inner, outer, OP_SLAB, p, n, stride, P);
+        } else {
+            op_all_logits(V, y, stride, varying, job->delta, n, k, job->base, p, stride);
+            if (SMALL)
+                op_softmax_shift(p, n, stride, m->prior, P);
+            else
+                op_softmax_unnormalised(p, n, stride, P);
+        }
+        OP_FOR_PARTS {
+            q[v] = op_load(m->weights + node + OP_AT(v)) * outer_weight;
+            scale[v] = SMALL ? 1.0 / (1.0 + P[v]) : 1.0 / P[v];
+            uD[v] = DD[v] = op_splat(0.0);
+        }
+#define CALL(G, a0, is_first, is_last) op_mean(G, SMALL, a0, job, node, b, q, scale, P, uD, DD)
+        OP_FOR_GROUPS(K, k, CALL);
+#undef CALL
+        OP_FOR_PARTS value[v] += q[v] * DD[v];
+        if (job->form == 0) continue;
+#define CALL(G, a0, is_first, is_last) op_products(G, SMALL, a0, is_first, is_last, job, b, q, scale, P, uD)
+        OP_FOR_GROUPS(K, k, CALL);
+#undef CALL
+    }
+    OP_FOR_PARTS op_store(job->sum_value + OP_AT(v), value[v]);
+    if (job->form == 0) return;
+    if (K) {
+        op_reduce_rows(K, V, 1, job, 0, count, slot);
+        return;
+    }
+    op_reduce_rows(0, 0, 1, job, 0, count, slot);
+#define CALL(G, a0, is_first, is_last) op_reduce_rows(G, G, 0, job, a0, count, slot)
+    OP_FOR_GROUPS(0, varying, CALL);
+#undef CALL
+    if (varying < k) {
+#define CALL(G, a0, is_first, is_last) op_reduce_rows(G, 0, 0, job, varying + (a0), count, slot)
+        OP_FOR_GROUPS(0, k - varying, CALL);
+#undef CALL
+    }
+}
+
+#endif

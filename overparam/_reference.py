@@ -1,0 +1,85 @@
+"""NumPy twins of the compiled kernels: the same formulas by broadcasting, without cleverness.
+
+Tests compare the kernels with them and benchmarks use them as the baseline. Everything is in absolute float64
+coordinates unless it says otherwise, so nothing here is fit for deviations far below 1e-8.
+
+Shapes: ``nodes`` (N, k), ``weights`` (N,), ``target`` (N, k) or (k,), ``params`` (n, k), ``log_weights`` (n,).
+"""
+
+import numpy as np
+
+
+def softmax_weights(x, params, log_weights):
+    """Responsibilities w_i(x) of unit-covariance Gaussians, shape (N, n).
+
+    ``w_i = pi_i exp(x.mu_i - |mu_i|^2/2) / sum_j (same)``.
+    """
+    logits = x @ params.T - 0.5 * np.sum(params**2, axis=1) + log_weights
+    unnormalised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return unnormalised / unnormalised.sum(axis=1, keepdims=True)
+
+
+def score_matching(nodes, weights, target, params, log_weights):
+    """Value and gradient of ``L = sum_b q_b |v(x_b) - t_b|^2``, ``v = sum_i w_i mu_i``.
+
+    ``g_i = 2 sum_b q w_i [D + ((mu_i - v).D)(x - mu_i)]`` with ``D = v - t``.
+    """
+    w = softmax_weights(nodes, params, log_weights)
+    v = w @ params
+    D = v - target
+    a = w * np.sum((params - v[:, None, :]) * D[:, None, :], axis=2)
+    terms = w[:, :, None] * D[:, None, :] + a[:, :, None] * (nodes[:, None, :] - params)
+    return weights @ np.sum(D**2, axis=1), 2.0 * np.einsum("b,bik->ik", weights, terms)
+
+
+def score_matching_stein(nodes, weights, target, params, log_weights):
+    """Value and gradient in the Stein form of arXiv 2511.22069, Lemma 2.2; constant target only.
+
+    With ``mu`` shifted by the target, ``v = sum w_j mu_j`` and ``M = sum w_j mu_j mu_j'``:
+    ``g_i = 2 sum_b q [w_i v + w_i M mu_i - 2 w_i v v'mu_i - 2 w_i M v + 3 w_i |v|^2 v]``.
+    It equals the pathwise gradient in expectation over x ~ N(target, I), not node by node.
+    """
+    w = softmax_weights(nodes - target, params - target, log_weights)
+    mu = params - target
+    v = w @ mu
+    M = np.einsum("bi,ik,il->bkl", w, mu, mu)
+    square = np.sum(v**2, axis=1)
+    common = v - 2.0 * np.einsum("bkl,bl->bk", M, v) + 3.0 * square[:, None] * v
+    own = np.einsum("bkl,il->bik", M, mu) - 2.0 * v[:, None, :] * (v @ mu.T)[:, :, None]
+    terms = w[:, :, None] * (common[:, None, :] + own)
+    return weights @ square, 2.0 * np.einsum("b,bik->ik", weights, terms)
+
+
+def deviation_rows(nodes, weights, target, centre, deviations, log_weights):
+    """Value, mean row (k,) and rows minus mean (n, k) of the gradient at ``centre + deviations``."""
+    value, grad = score_matching(nodes, weights, target, centre + deviations, log_weights)
+    mean = grad.mean(axis=0)
+    return value, mean, grad - mean
+
+
+def majorants(nodes, weights, target, params, log_weights):
+    """``(A, B, C, U2)``: the sums that the error bounds multiply with strip factors.
+
+    With ``U = sum_l w_l |mu_l - t|``, ``V_i = sum_j w_j |mu_i - mu_j|`` (above 64 parameters the larger
+    ``sqrt(sum_j w_j |mu_i - mu_j|^2)``) and sums over ``|q|``: ``A_i = 2 sum w_i U``,
+    ``B_i = 2 sum w_i V_i U |x - mu_i|``, ``C_i = 2 sum w_i V_i U``, ``U2 = sum U^2``.
+    """
+    w = softmax_weights(nodes, params, log_weights)
+    q = np.abs(weights)
+    to_target = np.linalg.norm(params - np.reshape(target, (-1, 1, params.shape[1])), axis=2)
+    U = np.sum(w * to_target, axis=1)
+    pairs = np.linalg.norm(params[:, None, :] - params, axis=2)
+    V = w @ pairs if len(params) <= 64 else np.sqrt(w @ pairs**2)
+    reach = np.linalg.norm(nodes[:, None, :] - params, axis=2)
+    A = 2.0 * (q * U) @ w
+    B = 2.0 * (q * U) @ (w * V * reach)
+    C = 2.0 * (q * U) @ (w * V)
+    return A, B, C, q @ U**2
+
+
+def descent(nodes, weights, target, params, log_weights, step_size, steps):
+    """Parameters after ``steps`` steps ``mu -= step_size * gradient``."""
+    params = np.array(params, dtype=float)
+    for _ in range(steps):
+        params -= step_size * score_matching(nodes, weights, target, params, log_weights)[1]
+    return params

@@ -1,0 +1,236 @@
+"""What a run did: which parameters converge to the target, which diverge, which are undecided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from overparam._validation import check_array
+
+if TYPE_CHECKING:
+    from overparam.trajectory import Trajectory
+
+__all__ = ["Regime", "classify", "distances", "outward_speed"]
+
+# Inside the unit ball about the target the sum of squared distances cannot grow under gradient flow:
+# sum_i <grad_i, mu_i> >= 2 E[|v|^2 (1 - |v|^2)] >= 0 as soon as every |mu_i| <= 1.
+NEAR = 1.0
+# Zhang et al. 2025, Theorem 3.1: two parameters at +-s and the others on the target are stationary at s = 2.5508 for n = 3 (2.67 for
+# n = 5, 2.89 for n = 10). Outside, the pair runs away; inside, it comes back.
+FAR = 2.55055099
+# A drift is told from standing still if it has at least this share of the slowest speed that the late law allows.
+SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What a run did, parameter by parameter.
+
+    Attributes
+    ----------
+    name : str
+        "all converge", "k converge" (k = 2 ... n-1, written as the number), "one converges", "none converge", or "undecided" as soon as
+        one parameter is.
+    converged, diverged, undecided : tuple of int
+        Indices of the parameters.
+    reason : str
+        What the verdict rests on, in numbers.
+    """
+
+    name: str
+    converged: tuple[int, ...]
+    diverged: tuple[int, ...]
+    undecided: tuple[int, ...]
+    reason: str
+
+
+def classify(traj: Trajectory, target: Any = None) -> Regime:
+    r"""Say which parameters of a score-matching run converge to a single Gaussian target and which diverge.
+
+    Let :math:`r_i(t)=\|\mu_i-\mu^*\|`, and look at the last e-fold of flow time: from the last record at or before
+    :math:`t_{end}/e` to the end.
+
+    * A parameter *converges* if :math:`r_i\le 1` throughout and the sum of squares of all that do is smaller at the end than
+      at the start. Within the unit ball that sum cannot grow under gradient flow, so this is a state that lasts. The sum and
+      not each distance: a parameter may pass through the target and swing back.
+    * A parameter *diverges* if :math:`r_i > 2.5508` throughout, it never comes back, and it moves outwards at least at a tenth of the
+      slowest speed that the law of a far parameter allows, :math:`\dot r = 2\pi_i\sqrt{\pi/8}\,\frac{r^2}{4}e^{-r^2/8}`, or that law
+      is slower than float64 can show. 2.5508 is the distance of the saddle of Theorem 3.1 for n = 3, the
+      smallest there is; the speed is asked for because the pair of that theorem stands still, wherever n puts it.
+    * All others are *undecided*. A run that ended ``unstable`` or ``failed`` is undecided as a whole: what its last
+      records show is the step size, not the loss.
+
+    Parameters
+    ----------
+    traj : Trajectory
+        A run on a single Gaussian target.
+    target : (d,) array, optional
+        The target's mean. None asks the trajectory's objective, or its description in a loaded file.
+
+    Returns
+    -------
+    Regime
+        Name, indices and reason.
+
+    Raises
+    ------
+    ValueError
+        If the target is not a single Gaussian, or `target` is not a vector of the parameters' dimension.
+
+    References
+    ----------
+    Zhang et al., arXiv 2511.22069, Theorems 3.1, 3.2, 3.4 and 3.5.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> objective = op.ScoreMatching(op.Gaussian(mean=[0.0]))
+    >>> run = op.gradient_descent(objective, [[0.3], [0.2], [-0.4]], step_size=0.05, steps=400)
+    >>> regime = op.regimes.classify(run)
+    >>> regime.name, regime.converged
+    ('all converge', (0, 1, 2))
+    """
+    radius = distances(traj, target)
+    n = radius.shape[1]
+    everyone = tuple(range(n))
+    if traj.status in ("unstable", "failed"):
+        return Regime("undecided", (), (), everyone, f"the run ended {traj.status}: its motion is the step size's, not the loss's")
+    times = np.asarray(traj.times, dtype=np.float64)
+    end = float(times[-1])
+    if times.size < 2 or end <= 0:
+        return Regime("undecided", (), (), everyone, "no flow time has passed")
+    first = int(np.flatnonzero(times <= end / np.e)[-1]) if times[0] <= end / np.e else 0
+    stretch = radius[first:]
+    rounding = 64 * np.finfo(np.float64).eps * _scale(traj)
+
+    near = (stretch <= NEAR).all(axis=0)
+    squares = (stretch[:, near] ** 2).sum(axis=1)
+    shrinking = squares.size > 0 and bool(squares[-1] < squares[0] or squares[-1] <= n * rounding**2)
+    converged = near & shrinking
+
+    weights = np.full(n, 1 / n) if traj.weights is None else traj.weights
+    law = outward_speed(stretch[-1], weights) * (end - times[first])
+    gain = stretch[-1] - stretch[0]
+    rising = (np.diff(stretch, axis=0) >= -rounding).all(axis=0)
+    diverged = (stretch > FAR).all(axis=0) & rising & (gain >= SHARE * law - rounding)
+    undecided = ~(converged | diverged)
+
+    groups = [tuple(np.flatnonzero(mask).tolist()) for mask in (converged, diverged, undecided)]
+    return Regime(_name(n, *groups), *groups, reason=_reason(groups, stretch, times[first], end))
+
+
+def distances(traj: Trajectory, target: Any = None) -> np.ndarray:
+    r"""Return :math:`\|\mu_i-\mu^*\|` at every record.
+
+    The norms are taken in the reduced coordinates: a run in a million dimensions is not expanded.
+
+    Parameters
+    ----------
+    traj : Trajectory
+        A run on a single Gaussian target.
+    target : (d,) array, optional
+        The target's mean. None asks the trajectory's objective or its description.
+
+    Returns
+    -------
+    (T, n) array
+        Distances, one row for each record.
+
+    Raises
+    ------
+    ValueError
+        If the target is not a single Gaussian, or `target` is not a vector of the parameters' dimension.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> objective = op.ScoreMatching(op.Gaussian(mean=[1.0, 0.0]))
+    >>> run = op.gradient_descent(objective, [[1.0, 3.0]], step_size=0.25, steps=1)
+    >>> op.regimes.distances(run).ravel().tolist()
+    [3.0, 1.5]
+    """
+    target = _target_mean(traj) if target is None else check_array(target, "target", ndim=1)
+    centres, deviations = np.asarray(traj.centres), np.asarray(traj.deviations)
+    dimension = centres.shape[1] if traj.basis is None else traj.basis.shape[0]
+    if target.shape != (dimension,):
+        raise ValueError(f"target must have the parameters' {dimension} coordinate(s); got shape {target.shape}")
+    shift = -target if traj.origin is None else traj.origin - target
+    outside = 0.0  # the part of the shift that the reduced coordinates cannot reach
+    if traj.basis is not None:
+        inside = traj.basis.T @ shift
+        outside = float(np.linalg.norm(shift - traj.basis @ inside))
+        shift = inside
+    offset = (centres + shift)[:, None, :] + deviations  # shift first: it cancels the centre, not the deviation
+    peak = np.abs(offset).max(axis=2)
+    peak = np.where(peak > 0, peak, 1.0)
+    within = peak * np.linalg.norm(offset / peak[:, :, None], axis=2)  # scaled: 1e-200 squared would be 0
+    return within if outside == 0.0 else np.hypot(within, outside)
+
+
+def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
+    r"""Return the speed :math:`2\pi_i\sqrt{\pi/8}\,\frac{r^2}{4}\,e^{-r^2/8}` at which a far parameter at least moves away in the end.
+
+    For one far and one near parameter of equal weight, :math:`\pi_i=1/2`, it is the speed itself at large r:
+    :math:`L\simeq\sqrt{\pi/8}\,r\,e^{-r^2/8}` and :math:`\dot r=-\partial_r L`. m far parameters at one place with near ones of total weight
+    :math:`\pi_0` move :math:`\pi_i/\sqrt{\pi_{far}\pi_0}\ge 2\pi_i` times as fast.
+
+    Parameters
+    ----------
+    radius : array
+        Distances r from the target.
+    weight : array, optional
+        Mixture weights :math:`\pi_i`.
+
+    Returns
+    -------
+    array
+        Speeds in flow time, of the shape that the two have together.
+
+    Examples
+    --------
+    >>> from overparam.regimes import outward_speed
+    >>> bool(outward_speed(8.0) > outward_speed(9.0) > 0)
+    True
+    """
+    radius = np.asarray(radius, dtype=np.float64)
+    return 2 * np.asarray(weight) * np.sqrt(np.pi / 8) * radius**2 / 4 * np.exp(-(radius**2) / 8)
+
+
+def _target_mean(traj: Trajectory) -> np.ndarray:
+    teacher = getattr(traj.objective, "teacher", None)
+    described = (traj.problem or {}).get("teacher") or {}
+    means = getattr(teacher, "means", described.get("mean"))
+    means = None if means is None else np.atleast_2d(np.asarray(means, dtype=np.float64))
+    if means is None or means.shape[0] != 1:
+        raise ValueError("traj must be a run on a single Gaussian target; pass target= to measure from a point of your own")
+    return means[0]
+
+
+def _scale(traj: Trajectory) -> float:
+    """Size of the coordinates: what distances are rounded relative to."""
+    parts = [traj.centres, traj.deviations] + ([] if traj.origin is None else [traj.origin])
+    return 1.0 + max(float(np.abs(part).max()) for part in parts)
+
+
+def _name(n: int, converged: tuple[int, ...], diverged: tuple[int, ...], undecided: tuple[int, ...]) -> str:
+    if undecided:
+        return "undecided"
+    if len(converged) == n:
+        return "all converge"
+    return {0: "none converge", 1: "one converges"}.get(len(converged), f"{len(converged)} converge")
+
+
+def _reason(groups: list[tuple[int, ...]], stretch: np.ndarray, start: float, end: float) -> str:
+    converged, diverged, undecided = groups
+    said = []
+    if converged:
+        said.append(f"{len(converged)} within {NEAR:g} of the target and closing in (largest distance {stretch[-1, list(converged)].max():.3g})")
+    if diverged:
+        said.append(f"{len(diverged)} beyond {FAR:.4g} and moving away (smallest distance {stretch[-1, list(diverged)].min():.4g})")
+    if undecided:
+        ends = stretch[-1, list(undecided)]
+        span = f"{ends[0]:.4g}" if ends.size == 1 else f"{ends.min():.4g} to {ends.max():.4g}"
+        said.append(f"{len(undecided)} neither (distance {span})")
+    return f"over flow time {start:.3g} to {end:.3g}: " + "; ".join(said)

@@ -1,0 +1,84 @@
+"""Slopes and fitted exponents: known laws give known numbers."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import linregress, t as student
+from synthetic_runs import make_run
+
+from overparam.rates import fit_power_law, local_slope
+
+LOG_TIMES = np.geomspace(0.01, 200.0, 120)
+
+
+@pytest.mark.parametrize("exponent", [-2.0, -1.0, -0.5, 0.0, 1.3])
+def test_a_power_law_has_its_exponent_as_slope_everywhere(exponent):
+    found = local_slope(make_run(LOG_TIMES, 3.0 * LOG_TIMES**exponent))
+    assert_allclose(found.times, LOG_TIMES, rtol=0)
+    assert_allclose(found.slope, exponent, rtol=0, atol=1e-11)  # differences of logs of size 10 over 0.08: 1e-15 * 10 / 0.08
+
+
+def test_slopes_are_second_order_in_the_logarithm_of_time_inside():
+    # ln L = -(ln t)^2 has slope -2 ln t, which a second-order difference gives exactly also on uneven times
+    times = np.sort(np.random.default_rng(3).uniform(1.0, 50.0, 40))
+    found = local_slope(make_run(times, np.exp(-np.log(times) ** 2)))
+    assert_allclose(found.slope[1:-1], -2 * np.log(times[1:-1]), rtol=0, atol=1e-10)
+    first = np.log(times[0]) + np.log(times[1])
+    assert_allclose(found.slope[0], -first, atol=1e-10)  # one-sided: the chord
+
+
+def test_records_without_a_logarithm_are_left_out():
+    found = local_slope(make_run([0.0, 1.0, 2.0, 4.0, 8.0], [9.0, 8.0, 4.0, 2.0, 0.0]))
+    assert found.times.tolist() == [1.0, 2.0, 4.0]
+    assert_allclose(found.slope, -1.0, atol=1e-14)
+
+
+def test_one_usable_record_has_no_slope():
+    with pytest.raises(ValueError, match=r"1 record\(s\).*at least 2"):
+        local_slope(make_run([0.0, 1.0], [2.0, 1.0]))
+
+
+def test_fit_finds_exponent_and_prefactor_inside_its_window_only():
+    loss = np.where(LOG_TIMES < 5, 7.0, 3.0 * LOG_TIMES**-2.0)  # flat before the window
+    law = fit_power_law(make_run(LOG_TIMES, loss), window=(5.0, 200.0))
+    assert_allclose([law.exponent, law.prefactor], [-2.0, 3.0], rtol=1e-12)
+    assert law.points == np.count_nonzero(LOG_TIMES >= 5)
+    assert law.window[0] >= 5 and law.window[1] == 200.0
+    assert law.interval[1] - law.interval[0] < 1e-12
+    assert_allclose(law(np.array([10.0, 100.0])), [0.03, 0.0003], rtol=1e-11)
+
+
+def test_interval_is_that_of_linear_regression():
+    noise = np.random.default_rng(5).standard_normal(LOG_TIMES.size) * 0.1
+    law = fit_power_law(make_run(LOG_TIMES, 2.0 * LOG_TIMES**-1.0 * np.exp(noise)), window=(LOG_TIMES[0], LOG_TIMES[-1]))
+    oracle = linregress(np.log(LOG_TIMES), np.log(2.0) - np.log(LOG_TIMES) + noise)
+    half = student.ppf(0.975, LOG_TIMES.size - 2) * oracle.stderr
+    assert_allclose(law.exponent, oracle.slope, rtol=1e-12)
+    assert_allclose(law.interval, [oracle.slope - half, oracle.slope + half], rtol=1e-9)
+    assert law.interval[0] < -1.0 < law.interval[1]
+
+
+def test_curvature_widens_the_interval():
+    straight, bent = (fit_power_law(make_run(LOG_TIMES, np.exp(-np.log(LOG_TIMES) - c * np.log(LOG_TIMES) ** 2)), window=(2.0, 200.0))
+                      for c in (0.0, 0.05))
+    assert bent.interval[1] - bent.interval[0] > 0.01 > straight.interval[1] - straight.interval[0]
+
+
+def test_default_window_is_the_last_decade():
+    law = fit_power_law(make_run(LOG_TIMES, LOG_TIMES**-1.0))
+    assert 20.0 <= law.window[0] < 22.0 and law.window[1] == 200.0
+
+
+@pytest.mark.parametrize(("window", "said"), [
+    ((5.0, 5.0), "must rise"), ((9.0, 5.0), "must rise"), ((0.0, 5.0), r"window\[0\]"), ((-1.0, 5.0), r"window\[0\]"),
+    ((1.0, np.inf), r"window\[1\]"), ((1.0, np.nan), r"window\[1\]"), (("a", 5.0), r"window\[0\]"), (3.0, "two flow times"),
+    ((1.0, 2.0, 3.0), "two flow times"), ((150.0, 160.0), "holds 0 record|holds 1 record"),
+])
+def test_bad_windows_are_named(window, said):
+    with pytest.raises(ValueError, match=said):
+        fit_power_law(make_run(LOG_TIMES, LOG_TIMES**-1.0), window=window)
+
+
+def test_a_run_without_positive_losses_cannot_be_fitted():
+    with pytest.raises(ValueError, match="nothing to fit"):
+        fit_power_law(make_run([0.0, 1.0], [1.0, 0.0]))

@@ -1,0 +1,10 @@
+"""The papers' figures, each a function that computes it anew and returns data that draw themselves.
+
+A new experiment is one file whose function carries :func:`~overparam.experiments.registry.register`, and one line below.
+"""
+
+from overparam.experiments import zhang2025 as zhang2025
+from overparam.experiments.registry import list, register, run
+from overparam.experiments.result import ExperimentResult
+
+__all__ = ["ExperimentResult", "list", "register", "run"]

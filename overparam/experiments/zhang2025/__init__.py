@@ -1,0 +1,3 @@
+"""Zhang et al., arXiv 2511.22069: over-parameterized score matching of a single Gaussian."""
+
+from overparam.experiments.zhang2025 import figure_1 as _figure_1  # noqa: F401  importing it registers it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["log_responsibilities", "log_softmax", "posterior_mean", "responsibilities", "softmax"]
+__all__ = ["log_softmax", "posterior_mean", "responsibilities", "softmax"]
 
 
 def softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -55,16 +55,6 @@ def responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> n
     -------
     (..., m) array, summing to 1 over the last axis.
     """
-    return softmax(_logits(x, means), weights)
-
-
-def log_responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    r"""Return :math:`\ln w_i(x)`, (..., m), where the responsibilities themselves may underflow."""
-    return log_softmax(_logits(x, means), weights)
-
-
-def _logits(x: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """(..., m) logits from the mean nearest to each point: all at most 0."""
     points = x.reshape(-1, x.shape[-1])
     middle = means.mean(axis=0)
     offsets = means - middle
@@ -75,7 +65,7 @@ def _logits(x: np.ndarray, means: np.ndarray) -> np.ndarray:
         here = nearest == r
         from_nearest = means - means[r]
         logits[here] = (points[here] - means[r]) @ from_nearest.T - 0.5 * (from_nearest**2).sum(axis=1)
-    return logits.reshape(*x.shape[:-1], len(means))
+    return softmax(logits, weights).reshape(*x.shape[:-1], len(means))
 
 
 def posterior_mean(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:

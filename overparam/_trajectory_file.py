@@ -137,6 +137,11 @@ def write(trajectory: Trajectory, path: Any) -> None:
     facts = {name: getattr(trajectory, name) for name in FACTS}
     content = dataset(trajectory, expand=False)
     facts["observed"] = _variable_names(trajectory.observed)
+    facts["complex"] = [name for name in facts["observed"].values() if content[name].dtype.kind == "c"]
+    for name in facts["complex"]:  # netCDF has no complex numbers: (real, imaginary) on an axis of their own
+        values = content[name].values
+        pairs = np.ascontiguousarray(values).view(values.real.dtype).reshape(*values.shape, 2)
+        content[name] = ((*content[name].dims, "real_imaginary"), pairs, content[name].attrs)
     content["description"] = ((), json.dumps(facts), {"long_name": "everything that is not an array, as JSON"})
     # the description has them all: a text of a million numbers need not be written twice
     short = {name: value for name, value in content.attrs.items() if not isinstance(value, str) or len(value) < 10_000}
@@ -181,13 +186,20 @@ def read(path: Any) -> dict[str, Any]:
     try:
         facts = json.loads(str(content["description"].item()))
         fields = {name: facts[name] for name in FACTS}
-        fields["observed"] = {given: content[name].values for given, name in facts["observed"].items()}
+        fields["observed"] = {
+            given: _from_pairs(content[name].values) if name in facts["complex"] else content[name].values
+            for given, name in facts["observed"].items()
+        }
         for name, (field, _, _) in {**COORDS, **VARIABLES}.items():
             if name in content.variables:
                 fields[field] = content[name].values
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path {str(source)!r} is a damaged trajectory file: {error!r}") from error
     return fields
+
+
+def _from_pairs(pairs: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pairs).view(np.result_type(pairs.dtype, np.complex64))[..., 0]
 
 
 def _checked(path: Any) -> Path:

@@ -47,6 +47,7 @@ class Params(Sequence):
             needed, local = chosen[None], 0
         else:
             needed, local = np.unique(chosen, return_inverse=True)
+            local = local.reshape(chosen.shape)
         block = np.empty((len(needed), *self.shape[1:]))
         for row, record in enumerate(needed):
             block[row] = self._expanded(record)

@@ -21,8 +21,8 @@ __all__ = ["TEACHERS", "Gaussian", "GaussianMixture", "Teacher", "teacher_from_d
 class Teacher(ABC):
     r"""Base of all teachers; derive from it for a teacher of your own.
 
-    A subclass defines `dimension`, `sample` and `score`. It may define `at_time`, which objectives at a noise time t > 0
-    need, and `describe`, which saved trajectories carry.
+    A subclass defines `dimension`, `sample` and `score`. It may define `at_time`, which objectives at a noise time
+    t > 0 need, and `describe`, which saved trajectories carry.
 
     Examples
     --------

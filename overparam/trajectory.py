@@ -67,6 +67,15 @@ def _frozen(value: Any, dtype: Any = None) -> np.ndarray:
     return array
 
 
+def _storable(value: Any) -> np.ndarray:
+    """An array in a type that netCDF has: half and extended floats become double, bytes the machine's order."""
+    array = np.asarray(value)
+    double = {"f": np.float64, "c": np.complex128}.get(array.dtype.kind)
+    if double is not None and array.dtype.itemsize not in (np.dtype(double).itemsize, np.dtype(double).itemsize // 2):
+        return array.astype(double)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Trajectory:
     r"""What a driver recorded, over T records of n parameter vectors.
@@ -119,6 +128,17 @@ class Trajectory:
     Notes
     -----
     All arrays are read-only. An array that is read-only when it comes in is kept without a copy.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]))
+    >>> start = op.init.cluster(n=4, center=[1.0, 0.0], scale=0.1, rng=0)
+    >>> traj = op.gradient_descent(obj, start, step_size=0.1, steps=100, record=op.every(10))
+    >>> traj.status, len(traj), traj.params.shape, traj.final.shape
+    ('completed', 11, (11, 4, 2), (4, 2))
+    >>> traj.extend(steps=50).steps[-5:].tolist()
+    [110, 120, 130, 140, 150]
     """
 
     steps: np.ndarray
@@ -171,7 +191,7 @@ class Trajectory:
                 raise ValueError(f"{name} must have shape {shape}; got {value.shape}")
         if self.steps[0] < 0 or (np.diff(self.steps) < 0).any():
             raise ValueError("steps must not be negative and must not fall")
-        observed = {str(name): _frozen(values) for name, values in self.observed.items()}
+        observed = {str(name): _frozen(_storable(values)) for name, values in self.observed.items()}
         for name, values in observed.items():
             if values.dtype.kind not in "biufc" or values.ndim < 1 or len(values) != records:
                 raise ValueError(
@@ -317,7 +337,7 @@ class Trajectory:
 
     def _facts(self) -> list[tuple[str, str]]:
         status = f"{self.status} ({self.message or STATUSES[self.status]})"
-        rule, tolerance = self.attributes.get("rule"), self.attributes.get("tolerance")
+        rule = self.attributes.get("rule")
         named = rule.get("kind", rule) if isinstance(rule, dict) else rule
         facts = [
             ("driver", self.driver or "unknown"),
@@ -330,7 +350,7 @@ class Trajectory:
             ),
             ("loss", f"{self.loss[0]:.6g} -> {self.loss[-1]:.6g} (error up to {self.loss_error[-1]:.2g})"),
             ("gradient", f"{self.grad_norm[0]:.3g} -> {self.grad_norm[-1]:.3g}"),
-            ("rule", f"{named}, tolerance {tolerance}" if tolerance else f"{named}"),
+            ("rule", f"{named}"),
             ("cost", f"{self.evaluations} gradients in {self.wall_time:.3g} s"),
         ]
         return [fact for fact in facts if fact[0] != "rule" or rule]
@@ -366,6 +386,18 @@ def load(path: Any, objective: Any = None) -> Trajectory:
     ValueError
         If the file is missing, is not a netCDF file, is not a trajectory, or describes another objective than the given
         one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> traj = op.gradient_descent(obj, [[2.0], [1.5]], step_size=0.1, steps=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     traj.save(f"{folder}/run.nc")
+    ...     again = op.load(f"{folder}/run.nc")
+    >>> bool((again.deviations == traj.deviations).all()), again.extend(steps=5).steps[-1].item()
+    (True, 25)
     """
     fields = _file.read(path)
     try:

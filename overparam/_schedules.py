@@ -1,9 +1,9 @@
-"""Record schedules: at which steps a driver writes down what it sees."""
+"""What a driver writes down and when: record schedules, and the functions of ``observe=``."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "Every",
     "LogSpaced",
     "Schedule",
+    "check_observe",
     "check_schedule",
     "every",
     "log_spaced",
@@ -45,9 +46,7 @@ class LogSpaced(Schedule):
     count: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "count", check_integer(self.count, "log_spaced count", minimum=1, maximum=MOST_RECORDS)
-        )
+        object.__setattr__(self, "count", check_integer(self.count, "log_spaced count", minimum=1, maximum=MOST_RECORDS))
 
     def steps(self, total: int) -> np.ndarray:
         """Return the steps; see `Schedule.steps`. Early steps that round to the same integer are recorded once."""
@@ -55,9 +54,7 @@ class LogSpaced(Schedule):
         if total == 0:
             return np.zeros(1, dtype=np.int64)
         inner = np.rint(np.geomspace(1.0, float(total), self.count))
-        inner = inner[inner < float(total)].astype(
-            np.int64
-        )  # the last one is appended: float(total) may round above total
+        inner = inner[inner < float(total)].astype(np.int64)  # the last one is appended: float(total) may round above total
         return np.unique(np.concatenate([[0], inner, [total]]).astype(np.int64))
 
     def describe(self) -> dict[str, Any]:
@@ -88,8 +85,7 @@ class Every(Schedule):
         total = check_integer(total, "total", minimum=0, maximum=np.iinfo(np.int64).max)
         if total // self.interval >= MOST_RECORDS:
             raise ValueError(
-                f"record every({self.interval}) of {total} steps is more than {MOST_RECORDS:g} records; "
-                "use a larger interval or log_spaced"
+                f"record every({self.interval}) of {total} steps is more than {MOST_RECORDS:g} records; use a larger interval or log_spaced"
             )
         steps = np.arange(total // self.interval + 1, dtype=np.int64) * self.interval if self.interval <= total else [0]
         return np.unique(np.append(steps, total).astype(np.int64))
@@ -151,6 +147,15 @@ def check_schedule(value: Any, name: str = "record") -> Schedule:
     if not isinstance(value, Schedule):
         raise ValueError(f"{name} must be a record schedule, log_spaced(count) or every(interval); got {value!r}"[:300])
     return value
+
+
+def check_observe(value: Any, name: str = "observe") -> dict[str, Callable[..., Any]]:
+    """Return ``observe=`` as a dict of functions by name; None is none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key and callable(function) for key, function in value.items()):
+        raise ValueError(f"{name} must be a dict of functions by name, such as {{'norm': np.linalg.norm}}; got {value!r}"[:300])
+    return dict(value)
 
 
 #: Schedules that come back from their description, by its "kind".

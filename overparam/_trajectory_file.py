@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from overparam.trajectory import Trajectory
 
-__all__ = ["dataset", "plain", "read", "write"]
+__all__ = ["dataset", "plain", "read", "storable", "write"]
 
 FORMAT = "overparam trajectory"
 VERSION = 1
@@ -70,9 +70,17 @@ def plain(value: Any, name: str) -> Any:
             return list(value)
         return [plain(entry, f"{name}[{i}]") for i, entry in enumerate(value)]
     raise ValueError(
-        f"{name} must hold what JSON can hold (numbers, texts, None, lists, dicts with text keys); "
-        f"got a {type(value).__name__}"
+        f"{name} must hold what JSON can hold (numbers, texts, None, lists, dicts with text keys); got a {type(value).__name__}"
     )
+
+
+def storable(value: Any) -> np.ndarray:
+    """An array in a type that netCDF has: half and extended floats become double, bytes the machine's order."""
+    array = np.asarray(value)
+    double = {"f": np.float64, "c": np.complex128}.get(array.dtype.kind)
+    if double is not None and array.dtype.itemsize not in (np.dtype(double).itemsize, np.dtype(double).itemsize // 2):
+        return array.astype(double)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _variable_names(observed: Mapping[str, Any]) -> dict[str, str]:
@@ -113,10 +121,7 @@ def dataset(trajectory: Trajectory, *, expand: bool) -> xarray.Dataset:
         array = trajectory.observed[given]
         dims = ("record", *(f"{name}_axis{i}" for i in range(1, array.ndim)))
         data[name] = (dims, array, {"long_name": f"observed: {given}"})
-    coords = {
-        name: (dims, getattr(trajectory, field), {"long_name": meaning})
-        for name, (field, dims, meaning) in COORDS.items()
-    }
+    coords = {name: (dims, getattr(trajectory, field), {"long_name": meaning}) for name, (field, dims, meaning) in COORDS.items()}
     attributes = {
         name: _attribute(getattr(trajectory, name))
         for name in ("status", "message", "driver", "settings", "problem", "evaluations", "wall_time")

@@ -78,12 +78,7 @@ def _in_full(run: Trajectory) -> Trajectory:
 def _joined_observation(name: str, one: Trajectory, two: Trajectory) -> np.ndarray:
     parts = [run.observed.get(name) for run in (one, two)]
     present = next(part for part in parts if part is not None)
-    parts = [
-        np.full((len(run), *present.shape[1:]), np.nan) if part is None else part
-        for run, part in zip((one, two), parts, strict=True)
-    ]
+    parts = [np.full((len(run), *present.shape[1:]), np.nan) if part is None else part for run, part in zip((one, two), parts, strict=True)]
     if parts[0].shape[1:] != parts[1].shape[1:]:
-        raise ValueError(
-            f"observed[{name!r}] has shape {parts[1].shape[1:]} per record; before it had {parts[0].shape[1:]}"
-        )
+        raise ValueError(f"observed[{name!r}] has shape {parts[1].shape[1:]} per record; before it had {parts[0].shape[1:]}")
     return np.concatenate([parts[0], parts[1][1:]])

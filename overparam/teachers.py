@@ -177,9 +177,7 @@ class _Components(Teacher):
         points = check_array(x, "x", ndim=tuple(range(1, 9)), empty=True)
         if points.shape[-1] != self.dimension:
             hint = " (one-dimensional points need a last axis of length 1: x[..., None])" if self.dimension == 1 else ""
-            raise ValueError(
-                f"x must have shape (..., {self.dimension}), one point per last axis; got {points.shape}{hint}"
-            )
+            raise ValueError(f"x must have shape (..., {self.dimension}), one point per last axis; got {points.shape}{hint}")
         return points
 
 

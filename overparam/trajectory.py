@@ -14,6 +14,7 @@ from overparam._schedules import (
     Every,
     LogSpaced,
     Schedule,
+    check_observe,
     check_schedule,
     every,
     log_spaced,
@@ -65,15 +66,6 @@ def _frozen(value: Any, dtype: Any = None) -> np.ndarray:
         array = np.array(array, order="C")
         array.flags.writeable = False
     return array
-
-
-def _storable(value: Any) -> np.ndarray:
-    """An array in a type that netCDF has: half and extended floats become double, bytes the machine's order."""
-    array = np.asarray(value)
-    double = {"f": np.float64, "c": np.complex128}.get(array.dtype.kind)
-    if double is not None and array.dtype.itemsize not in (np.dtype(double).itemsize, np.dtype(double).itemsize // 2):
-        return array.astype(double)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -191,7 +183,7 @@ class Trajectory:
                 raise ValueError(f"{name} must have shape {shape}; got {value.shape}")
         if self.steps[0] < 0 or (np.diff(self.steps) < 0).any():
             raise ValueError("steps must not be negative and must not fall")
-        observed = {str(name): _frozen(_storable(values)) for name, values in self.observed.items()}
+        observed = {str(name): _frozen(_file.storable(values)) for name, values in self.observed.items()}
         for name, values in observed.items():
             if values.dtype.kind not in "biufc" or values.ndim < 1 or len(values) != records:
                 raise ValueError(
@@ -345,8 +337,7 @@ class Trajectory:
             ("problem", f"{self.problem.get('kind', 'unknown')}, {self.n} parameter vectors in {self.d} dimension(s)"),
             (
                 "records",
-                f"{len(self)}, steps {self.steps[0]} to {self.steps[-1]}, "
-                f"flow time {self.times[0]:.6g} to {self.times[-1]:.6g}",
+                f"{len(self)}, steps {self.steps[0]} to {self.steps[-1]}, flow time {self.times[0]:.6g} to {self.times[-1]:.6g}",
             ),
             ("loss", f"{self.loss[0]:.6g} -> {self.loss[-1]:.6g} (error up to {self.loss_error[-1]:.2g})"),
             ("gradient", f"{self.grad_norm[0]:.3g} -> {self.grad_norm[-1]:.3g}"),
@@ -364,10 +355,7 @@ class Trajectory:
 
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"
-        rows = "".join(
-            f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(value)}</td></tr>"
-            for name, value in self._facts()
-        )
+        rows = "".join(f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(value)}</td></tr>" for name, value in self._facts())
         return f"<table><caption>Trajectory</caption>{rows}</table>"
 
 
@@ -409,19 +397,6 @@ def load(path: Any, objective: Any = None) -> Trajectory:
     if callable(getattr(objective, "describe", None)):
         check_same_problem(run.problem, _file.plain(objective.describe(), "objective"))
     return run
-
-
-def check_observe(value: Any, name: str = "observe") -> dict[str, Callable[..., Any]]:
-    """Return ``observe=`` as a dict of functions by name; None is none."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(
-        isinstance(key, str) and key and callable(function) for key, function in value.items()
-    ):
-        raise ValueError(
-            f"{name} must be a dict of functions by name, such as {{'norm': np.linalg.norm}}; got {value!r}"[:300]
-        )
-    return dict(value)
 
 
 def _built_in(problem: Mapping[str, Any]) -> Any:

@@ -26,9 +26,7 @@ def exact_responsibilities(x, means, weights):
     with mpmath.workdps(80):
         logs = []
         for mean in means:
-            square = mpmath.fsum(
-                (mpmath.mpf(float(a)) - mpmath.mpf(float(b))) ** 2 for a, b in zip(x, mean, strict=True)
-            )
+            square = mpmath.fsum((mpmath.mpf(float(a)) - mpmath.mpf(float(b))) ** 2 for a, b in zip(x, mean, strict=True))
             logs.append(-square / 2)
         top = max(logs)
         terms = [mpmath.mpf(float(w)) * mpmath.exp(value - top) for w, value in zip(weights, logs, strict=True)]
@@ -230,9 +228,7 @@ def test_responsibilities_against_eighty_digits(shift):
     got = responsibilities(x, means, weights)
     for row, point in zip(got, x, strict=True):
         # logits of size up to 200 carry 200 eps; all inputs are exact, so a far common shift costs nothing
-        assert_allclose(
-            row, [float(w) for w in exact_responsibilities(point, means, weights)], rtol=200 * EPS, atol=1e-300
-        )
+        assert_allclose(row, [float(w) for w in exact_responsibilities(point, means, weights)], rtol=200 * EPS, atol=1e-300)
 
 
 def test_a_far_component_does_not_blur_the_near_ones():

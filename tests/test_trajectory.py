@@ -80,9 +80,7 @@ CASES = {
     "in a basis": lambda: make(d=7),
     "one record, one parameter, one dimension": lambda: make(records=1, n=1, k=1),
     "no weights, nothing observed": lambda: make(weights=None, observed={}),
-    "not finite": lambda: make(
-        loss=[np.nan, np.inf, -np.inf, -0.0], loss_error=[5e-324, 0.0, -0.0, 1.0], status="unstable"
-    ),
+    "not finite": lambda: make(loss=[np.nan, np.inf, -np.inf, -0.0], loss_error=[5e-324, 0.0, -0.0, 1.0], status="unstable"),
     "many types observed": lambda: make(
         observed={
             "flag": np.array([True, False, True, True]),
@@ -199,9 +197,7 @@ def test_a_million_dimensions_stay_small():
     rng = np.random.default_rng(0)
     deviations = rng.normal(size=(records, n, k))
     tracemalloc.start()
-    run = make(
-        records=records, n=n, k=k, deviations=deviations, centres=np.zeros((records, k)), basis=basis, origin=None
-    )
+    run = make(records=records, n=n, k=k, deviations=deviations, centres=np.zeros((records, k)), basis=basis, origin=None)
     run.to_xarray(), repr(run), run.summary(), run._repr_html_(), run.params, run.states, run.params.shape
     longer = run.joined(make(records=records, n=n, k=k, first=1990, deviations=deviations, basis=basis))
     _, peak = tracemalloc.get_traced_memory()
@@ -458,9 +454,7 @@ def test_to_xarray_names_its_dimensions():
 
 
 def test_to_xarray_can_be_written_by_xarray_itself(case, tmp_path):
-    case.to_xarray().drop_vars(["wave", "single_wave", "long_wave"], errors="ignore").to_netcdf(
-        tmp_path / "own.nc", engine="h5netcdf"
-    )
+    case.to_xarray().drop_vars(["wave", "single_wave", "long_wave"], errors="ignore").to_netcdf(tmp_path / "own.nc", engine="h5netcdf")
 
 
 # --- going on -----------------------------------------------------------------------------------------------
@@ -591,9 +585,7 @@ def test_joined_refuses_what_does_not_fit():
         with pytest.raises(ValueError, match=match):
             run.joined(other)
     d = 10**6
-    one, two = (
-        make(records=4, k=1, first=first, basis=np.eye(d, 1, shift), origin=None) for first, shift in ((0, 0), (30, -1))
-    )
+    one, two = (make(records=4, k=1, first=first, basis=np.eye(d, 1, shift), origin=None) for first, shift in ((0, 0), (30, -1)))
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
         patch.setattr("overparam._trajectory_joining.MOST_EXPANDED", 1000)
@@ -604,9 +596,7 @@ def test_joined_refuses_what_does_not_fit():
 # --- schedules ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "schedule", [log_spaced(1), log_spaced(2), log_spaced(200), every(1), every(7), every(10**9)], ids=repr
-)
+@pytest.mark.parametrize("schedule", [log_spaced(1), log_spaced(2), log_spaced(200), every(1), every(7), every(10**9)], ids=repr)
 @pytest.mark.parametrize("total", [0, 1, 2, 6, 7, 8, 20_000])
 def test_schedules_contain_both_ends_once(schedule, total):
     steps = schedule.steps(total)

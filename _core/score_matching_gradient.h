@@ -49,7 +49,7 @@ static void op_prepare(op_job *job, const op_measure *m, const double *centre, c
         }
         job->half_norm[i] = -0.5 * square;
         job->outer_base[i] = 0.0;
-        if (!(square <= largest)) largest = square; /* keeps NaN, which is then not small */
+        if (square > largest) largest = square; /* NaN: every weight becomes NaN in either regime */
     }
     job->small = form >= 0 && (m->reach + sqrt(norm)) * sqrt(largest) + 0.5 * largest < OP_SMALL_LOGIT;
     if (job->small) {

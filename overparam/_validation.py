@@ -75,7 +75,8 @@ def check_weights(value: Any, n: int, name: str = "weights") -> np.ndarray:
     total = float(array.sum())
     if abs(total - 1.0) > 1e-9:
         raise ValueError(f"{name} must sum to 1; they sum to {total!r}. Divide them by their sum if that is what you mean")
-    return array / total if total != 1.0 else array
+    exact = abs(total - 1.0) <= n * np.finfo(np.float64).eps  # as near to 1 as n rounded numbers get: left as they are
+    return array if exact else array / total
 
 
 def check_real(value: Any, name: str, *, minimum: float = -np.inf, maximum: float = np.inf) -> float:

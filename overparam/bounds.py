@@ -27,10 +27,11 @@ from math import lgamma
 
 import numpy as np
 
-__all__ = ["Majorant", "hermite_error", "hermite_order", "trapezoid_error", "trapezoid_step"]
+__all__ = ["Majorant", "hermite_error", "hermite_order", "hermite_room", "trapezoid_error", "trapezoid_step"]
 
-_FRACTIONS = np.concatenate([np.linspace(0.02, 0.9, 45), 1 - np.geomspace(0.09, 1e-3, 15)])
+_FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 1e-3, 8)])  # of the largest strip
 _MAX_ORDER = 48  # above this a trapezoid axis is always the smaller one
+_LOG_FACTORIAL = np.array([lgamma(order + 1) for order in range(4096)])
 
 
 class Majorant:
@@ -60,61 +61,76 @@ class Majorant:
         return self.two + self.three
 
 
-def _heights(limit: float, spread: float, teacher_spread: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidate heights a of the strip with cos(as/2) and cos(as*/2); `limit` caps a where the spread does not."""
-    widest = max(spread, teacher_spread)
-    top = limit if widest * limit <= np.pi else np.pi / widest
-    a = top * _FRACTIONS
-    return a, np.cos(a * spread / 2), np.cos(a * teacher_spread / 2)
+def _strips(limits: np.ndarray, spreads: np.ndarray, teacher_spread: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(S, A) candidate heights a with cos(as/2) and cos(as*/2); `limits` caps a where the spread does not."""
+    widest = np.maximum(spreads, teacher_spread)
+    with np.errstate(divide="ignore", over="ignore"):
+        top = np.minimum(limits, np.pi / widest)
+    a = top[:, None] * _FRACTIONS
+    return a, np.cos(a * spreads[:, None] / 2), np.cos(a * teacher_spread / 2)
 
 
-def trapezoid_error(step: float, spread: float, teacher_spread: float, size: Majorant) -> np.ndarray:
-    r"""Bound on the discretisation error of the trapezoid rule of `step` on one axis, (q,) array.
+def _smallest(log_front: np.ndarray, a: np.ndarray, cos: np.ndarray, cos_teacher: np.ndarray, size: Majorant) -> np.ndarray:
+    """(S, q) minimum over a of front [A/cos² + (B + aC)/cos³] cos*^-p*, in logarithms so that nothing overflows on the way."""
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        two, three, moment = (np.log(part)[:, None] for part in (size.two, size.three, size.moment))
+        log_a, log_cos = np.log(a)[:, None], np.log(cos)[:, None]
+        parts = np.logaddexp(two, np.logaddexp(three, moment + log_a) - log_cos) - 2 * log_cos
+        parts = parts - size.teacher_powers[:, None] * np.log(cos_teacher)[:, None]
+        return np.exp((log_front[:, None] + parts).min(axis=-1))
+
+
+def trapezoid_error(steps: np.ndarray, spread: float, teacher_spread: float, size: Majorant) -> np.ndarray:
+    r"""Bound on the discretisation error of trapezoid rules of `steps` (S,) on one axis: (S, q) array.
 
     .. math:: \min_a \frac{2e^{a^2/2}}{e^{2\pi a/h}-1}\Big[\frac{A}{\cos^2} + \frac{B+aC}{\cos^3}\Big]\cos^{-p^*}
     """
-    a, cos, cos_teacher = _heights(1.2 * 2 * np.pi / step, spread, teacher_spread)
-    with np.errstate(over="ignore"):
-        front = np.log(2.0) + a * a / 2 - np.log(-np.expm1(-2 * np.pi * a / step)) - 2 * np.pi * a / step
-        front = np.exp(front - 2 * np.log(cos))
-    parts = size.two[:, None] + (size.three[:, None] + a * size.moment[:, None]) / cos
-    return (front * parts * cos_teacher ** -size.teacher_powers[:, None]).min(axis=1)
+    steps = np.asarray(steps, dtype=np.float64)
+    a, cos, cos_teacher = _strips(1.2 * 2 * np.pi / steps, np.full(len(steps), spread), teacher_spread)
+    turns = 2 * np.pi * a / steps[:, None]
+    return _smallest(np.log(2.0) + a * a / 2 - turns - np.log(-np.expm1(-turns)), a, cos, cos_teacher, size)
 
 
 def trapezoid_step(spread: float, teacher_spread: float, size: Majorant) -> float:
-    """Largest step whose bound is below 1 for `size` (relative to its target), to 0.5 %."""
-    low, high = 1e-4, 2.5
-    if trapezoid_error(high, spread, teacher_spread, size)[0] <= 1:
-        return high
-    while high / low > 1.005:
-        middle = np.sqrt(low * high)
-        if trapezoid_error(middle, spread, teacher_spread, size)[0] <= 1:
-            low = middle
-        else:
-            high = middle
-    return float(low)
+    """Largest step, to 1 %, whose bound is below 1 for `size` (relative to its target)."""
+    steps = np.geomspace(2.5, 0.005, 40)
+    for _ in range(2):
+        enough = trapezoid_error(steps, spread, teacher_spread, size)[:, 0] <= 1
+        first = int(enough.argmax()) if enough.any() else len(steps) - 1
+        if first == 0:
+            break
+        steps = np.geomspace(steps[first - 1], steps[first], 18)
+    return float(steps[first])
 
 
-def hermite_error(order: int, spread: float, teacher_spread: float, size: Majorant) -> np.ndarray:
-    r"""Bound on the error of the Gauss–Hermite rule of `order` on one axis, (q,) array.
+def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spread: float, size: Majorant) -> np.ndarray:
+    r"""Bound on the error of Gauss–Hermite rules of `orders` (S,) on one axis, for student spreads (S,): (S, q) array.
 
-    A disc of radius a around a node of the Peano kernel reaches off the real point by up to a + 1.5, over which every factor
+    A disc of radius a around a point of the Peano kernel reaches off the axis' middle by up to a + 1.5, over which every factor
     changes by at most :math:`e^{s(a+1.5)}`; hence the factor :math:`e^{3s(a+1.5)}` on the majorants, which are averages.
     """
-    widest = max(spread, teacher_spread)
-    if widest == 0:
-        return np.zeros_like(size.two)
-    a, cos, cos_teacher = _heights(4 * np.pi / widest, spread, teacher_spread)
-    logs = lgamma(order + 1) - 2 * order * np.log(a) + 3 * widest * (a + 1.5) - 2 * np.log(cos)
+    orders, spreads = np.broadcast_arrays(np.asarray(orders, dtype=np.float64), np.asarray(spreads, dtype=np.float64))
+    widest = np.maximum(spreads, teacher_spread)
+    if not widest.any():
+        return np.zeros((len(orders), len(size.two)))
+    a, cos, cos_teacher = _strips(np.full(len(orders), 1e300), spreads, teacher_spread)
     with np.errstate(over="ignore"):
-        front = np.exp(logs)
-    parts = size.two[:, None] + (size.three[:, None] + a * size.moment[:, None]) / cos
-    return (front * parts * cos_teacher ** -size.teacher_powers[:, None]).min(axis=1)
+        log_front = _LOG_FACTORIAL[orders.astype(int)][:, None] - 2 * orders[:, None] * np.log(a) + 3 * widest[:, None] * (a + 1.5)
+    return _smallest(log_front, a, cos, cos_teacher, size)
 
 
-def hermite_order(spread: float, teacher_spread: float, size: Majorant, highest: int = _MAX_ORDER) -> int | None:
-    """Smallest order from 2 whose bound is below 1 for `size` (relative to its target); None above `highest`."""
-    for order in range(2, highest + 1):
-        if hermite_error(order, spread, teacher_spread, size)[0] <= 1:
-            return order
-    return None
+def hermite_order(spread: float, teacher_spread: float, size: Majorant) -> int | None:
+    """Smallest order from 2 whose bound is below 1 for `size` (relative to its target); None above 48."""
+    few = hermite_error(np.array([2]), np.array([spread]), teacher_spread, size)
+    if few[0, 0] <= 1:
+        return 2
+    orders = np.arange(3, _MAX_ORDER + 1)
+    enough = hermite_error(orders, np.full(len(orders), spread), teacher_spread, size)[:, 0] <= 1
+    return int(orders[enough.argmax()]) if enough.any() else None
+
+
+def hermite_room(order: int, spread: float, teacher_spread: float, size: Majorant) -> float:
+    """Largest student spread, from `spread` up to 1, for which a Gauss–Hermite rule of `order` still meets `size`."""
+    candidates = np.geomspace(1.0, max(spread, 1e-12), 40) if spread < 1 else np.array([spread])
+    enough = hermite_error(np.full(len(candidates), order), candidates, teacher_spread, size)[:, 0] <= 1
+    return max(spread, float(candidates[enough.argmax()])) if enough.any() else spread

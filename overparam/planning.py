@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_real
-from overparam.bounds import Majorant, hermite_error, hermite_order, trapezoid_error, trapezoid_step
-from overparam.geometry import Modes, find_modes, reach
+from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_error, trapezoid_step
+from overparam.geometry import reach
 from overparam.quadrature import Axis, Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
 
 __all__ = ["Auto", "Demand", "TooHardError", "discretisation"]
+
+
+_NARROW = 0.3  # spread below which a Gauss-Hermite axis is always the smaller one
+_AIM = 0.4  # part of the tolerance that is planned for: the rest is for what changes inside the box
 
 
 class TooHardError(ValueError):
@@ -54,9 +58,9 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
         if max(spread, teacher_spread) == 0:
             continue
         if axes[0].step is not None:
-            total += trapezoid_error(max(axis.step for axis in axes), spread, teacher_spread, size)
+            total += trapezoid_error([max(axis.step for axis in axes)], spread, teacher_spread, size)[0]
         else:
-            total += hermite_error(min(axis.order for axis in axes), spread, teacher_spread, size)
+            total += hermite_error([min(axis.order for axis in axes)], [spread], teacher_spread, size)[0]
     return total
 
 
@@ -105,18 +109,16 @@ class Auto(Rule):
             return self._points(frame)
         if 2.0**frame.rank > self.max_nodes or not np.isfinite(np.square(frame.params).sum()):
             raise self._too_hard(frame, 2.0**frame.rank)
-        widths = np.maximum(frame.spreads, frame.teacher_spreads)
-        modes = [find_modes(frame.params, frame.weights, mean) for mean in frame.means] if widths.max() > 0.3 else None
-        unit = np.ones(1)
-        guess = Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2)
-        layout = self._design(frame, modes, guess, None)
+        demand = frame.known
+        if demand is None:
+            unit = np.ones(1)
+            demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2), None))
         for _ in range(6):
+            targets = demand.targets(_AIM * self.tol)
+            layout = self._design(frame, demand.size.relative_to(0.6 * targets / max(1, frame.rank)), targets)
             demand = probe(layout)
-            targets = demand.targets(0.1 * self.tol)
-            layout = self._design(frame, modes, demand.size.relative_to(0.5 * targets / max(1, frame.rank)), targets)
-            found = probe(layout)
-            error = discretisation(layout, layout.spread_high, frame.teacher_spreads, found.size)
-            if (error <= found.targets(self.tol)).all():
+            error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size)
+            if (error <= demand.targets(self.tol)).all():
                 return layout
         raise self._too_hard(frame, layout.size, why="the loss or a gradient row is too small against its integrand")
 
@@ -125,26 +127,27 @@ class Auto(Rule):
         infinite = np.full(k, np.inf)
         return Layout((Grid((hermite_axis(1),) * k),) * len(frame.means), -infinite, infinite, np.zeros(k), infinite, np.zeros(n))
 
-    def _design(self, frame: Frame, modes: list[Modes] | None, size: Majorant, targets: np.ndarray | None) -> Layout:
+    def _design(self, frame: Frame, size: Majorant, targets: np.ndarray | None) -> Layout:
         """Axes for `size` (relative to the targets), grown spreads included; `targets` None: a first, coarse look."""
-        k = frame.params.shape[1]
-        teacher_spreads = frame.teacher_spreads
-        high = np.where(frame.spreads > 0.5, 1.15 * frame.spreads + 0.01, 1.5 * frame.spreads)
+        teacher_spreads, spreads = frame.teacher_spreads, frame.spreads
+        high = np.where(spreads > _NARROW, 1.06 * spreads + 0.01, 1.2 * spreads) if frame.roomy else spreads.copy()
         rules: list[int | float] = []
-        for axis in range(k):
-            order = hermite_order(max(high[axis], 1e-300), teacher_spreads[axis], size)
-            step = None if max(high[axis], teacher_spreads[axis]) < 0.3 and order else \
-                trapezoid_step(high[axis], teacher_spreads[axis], size)
-            nodes = np.inf if step is None else 15 / step
-            if order and order <= nodes:
+        for axis, (spread, teacher_spread) in enumerate(zip(high, teacher_spreads, strict=True)):
+            order = hermite_order(max(spread, 1e-300), teacher_spread, size)
+            step = None
+            if max(spread, teacher_spread) > _NARROW or order is None:
+                step = trapezoid_step(spread, teacher_spread, size)
+            if order and (step is None or order <= 15 / step):
                 rules.append(order)
-                high[axis] = _room(order, high[axis], teacher_spreads[axis], size)
+                high[axis] = hermite_room(order, spread, teacher_spread, size) if frame.roomy else spread
             else:
                 rules.append(step)
         wide = np.array([isinstance(rule, float) for rule in rules])
+        kind = box(frame, wide, np.where(wide, 0.7 * spreads, 0.0) - 1e-300, high)
+        room = kind["high"] - frame.params.max(axis=0) if frame.roomy else np.zeros(len(high))
+        modes = frame.modes if wide.any() else None
+        shares = None if targets is None else 0.3 * targets / max(1, 2 * wide.sum() * len(frame.means))
         grids, lost_rows, lost_loss = [], np.zeros(len(frame.params)), 0.0
-        kind = box(frame, wide, np.where(wide, 0.6 * frame.spreads, 0.0) - 1e-300, high)
-        count = 0.0
         for number, mean in enumerate(frame.means):
             axes: list[Axis] = []
             for axis, rule in enumerate(rules):
@@ -153,21 +156,18 @@ class Auto(Rule):
                     continue
                 ends = []
                 for side in (-1, 1):
-                    if targets is None:
+                    if shares is None:
                         end = side * ((side * modes[number].points[:, axis]).max() + 5.0)
                     else:
-                        share = 0.5 * targets / (2 * wide.sum() * len(frame.means))
                         end, rows, loss = reach(axis, side, modes[number], frame.params, frame.distances,
-                                                frame.teacher_weights[number], share[:len(frame.params)], share[-1])
+                                                frame.teacher_weights[number], shares[:len(frame.params)], shares[-1])
                         lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
-                    # modes move with the means, at most about as far again
-                    ends.append(end + side * 2 * (kind["high"][axis] - frame.params[:, axis].max()) - mean[axis])
+                    ends.append(end + side * room[axis] - mean[axis])  # modes move about as far as the means
                 axes.append(trapezoid_axis(*ends, rule))
             grids.append(Grid(tuple(axes)))
-            count += grids[-1].size
-        if count > self.max_nodes:
-            raise self._too_hard(frame, count)
-        return Layout(tuple(grids), **kind, lost_rows=lost_rows, lost_loss=lost_loss)
+        if sum(grid.size for grid in grids) > self.max_nodes:
+            raise self._too_hard(frame, sum(grid.size for grid in grids))
+        return Layout(tuple(grids), **kind, lost_rows=lost_rows, lost_loss=lost_loss, modes=modes)
 
     def _too_hard(self, frame: Frame, nodes: float, why: str = "") -> TooHardError:
         spreads = ", ".join(f"{spread:.3g}" for spread in frame.spreads[:4]) + (", ..." if len(frame.spreads) > 4 else "")
@@ -175,16 +175,3 @@ class Auto(Rule):
             f"tol={self.tol:g} needs about {nodes:.3g} nodes, more than max_nodes={self.max_nodes}: the {len(frame.params)} means "
             f"differ along {frame.rank} axes with spreads {spreads}" + (f"; {why}" if why else "") + ". Raise max_nodes or tol, or use a "
             "sampling rule (op.Sobol, op.MonteCarlo), whose standard error estimate() reports")
-
-
-def _room(order: int, spread: float, teacher_spread: float, size: Majorant) -> float:
-    """Largest spread (at least `spread`, at most 1) for which a Gauss–Hermite rule of `order` still meets `size`."""
-    low, high = max(spread, 1e-12), 1.0
-    if low >= high or hermite_error(order, high, teacher_spread, size)[0] <= 1:
-        return max(low, high)
-    if hermite_error(order, low, teacher_spread, size)[0] > 1:
-        return spread
-    while high / low > 1.2:
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if hermite_error(order, middle, teacher_spread, size)[0] <= 1 else (low, middle)
-    return low

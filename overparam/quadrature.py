@@ -8,14 +8,15 @@ with the box of parameters in which it may be used. Fixed rules follow their ord
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from overparam._validation import check_choice, check_integer, check_positive, check_rng
-from overparam.geometry import find_modes, left_out, reach
+from overparam.geometry import Modes, find_modes, left_out, reach
 
 __all__ = ["Axis", "Cloud", "Frame", "GaussHermite", "Grid", "Layout", "MonteCarlo", "Rule", "Sobol", "Stratified",
            "Trapezoid", "rule_from_description"]
@@ -34,6 +35,12 @@ class Frame:
     spreads, teacher_spreads : (k,) arrays
         Extent of the student's and of the teacher's means along each axis.
     weights, means, teacher_weights : (n,), (m, k), (m,) arrays
+    roomy : bool
+        Whether a run goes on from here, so that the layout should leave room to move.
+    known : Demand, optional
+        What an earlier plan finds here, for rules that plan (see :mod:`overparam.planning`).
+    starts : sequence of (n, k) arrays, optional
+        Where modes were found before, one array per teacher component.
     """
 
     params: np.ndarray
@@ -41,6 +48,15 @@ class Frame:
     weights: np.ndarray
     means: np.ndarray
     teacher_weights: np.ndarray
+    roomy: bool = True
+    known: Any = None
+    starts: tuple[np.ndarray, ...] | None = None
+
+    @cached_property
+    def modes(self) -> tuple[Modes, ...]:
+        """Modes of φ·wᵢ, one set per teacher component."""
+        starts = self.starts or (None,) * len(self.means)
+        return tuple(find_modes(self.params, self.weights, mean, start) for mean, start in zip(self.means, starts, strict=True))
 
     @property
     def teacher_spreads(self) -> np.ndarray:
@@ -122,6 +138,8 @@ class Layout:
         Box of the parameters' coordinates and of their spread, per axis.
     lost_rows, lost_loss : (n,) array and float
         Bound on what truncation leaves out of each gradient row and of the loss, anywhere in the box.
+    modes : tuple of Modes, optional
+        Where the integrands live, if that was looked for.
     """
 
     grids: tuple[Grid | Cloud, ...]
@@ -131,6 +149,7 @@ class Layout:
     spread_high: np.ndarray
     lost_rows: np.ndarray = field(repr=False)
     lost_loss: float = 0.0
+    modes: tuple[Modes, ...] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -153,7 +172,7 @@ def pads(widths: np.ndarray, wide: np.ndarray) -> np.ndarray:
         return np.full(len(widths), np.inf)
     main = widths[wide].max()
     with np.errstate(divide="ignore"):
-        return np.where(wide, 0.07 * widths + 0.02, 0.1 * main / widths)
+        return np.where(wide, 0.035 * widths + 0.01, 0.05 * main / widths)
 
 
 def box(frame: Frame, wide: np.ndarray, spread_low: np.ndarray, spread_high: np.ndarray) -> dict[str, np.ndarray]:
@@ -194,8 +213,8 @@ class Rule(ABC):
         Rule.registry[cls.__name__] = cls
 
     @abstractmethod
-    def layout(self, frame: Frame) -> Layout:
-        """Nodes for the means in `frame`."""
+    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
+        """Nodes for the means in `frame`; a rule with a tolerance asks `probe` what a layout finds."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -272,7 +291,7 @@ class GaussHermite(Rule):
     def settings(self) -> dict[str, Any]:
         return {"orders": self.orders if isinstance(self.orders, int) else list(self.orders)}
 
-    def layout(self, frame: Frame) -> Layout:
+    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
         orders = _orders_for(self.orders, frame.rank)
         axes = tuple(hermite_axis(order) for order in orders + (1,) * (frame.params.shape[1] - frame.rank))
         return _fixed_layout(frame, (Grid(axes),) * len(frame.means), np.zeros(len(frame.params)), 0.0)
@@ -304,13 +323,13 @@ class Trapezoid(Rule):
     def settings(self) -> dict[str, Any]:
         return {"orders": self.orders if isinstance(self.orders, int) else list(self.orders), "half_width": self.half_width}
 
-    def layout(self, frame: Frame) -> Layout:
+    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
         rank = frame.rank
         orders = _orders_for(self.orders, rank)
         n, k = frame.params.shape
         grids, lost_rows, lost_loss = [], np.zeros(n), 0.0
-        for mean, share in zip(frame.means, frame.teacher_weights, strict=True):
-            modes = find_modes(frame.params, frame.weights, mean) if rank else None
+        found = frame.modes if rank else (None,) * len(frame.means)
+        for mean, share, modes in zip(frame.means, frame.teacher_weights, found, strict=True):
             axes = []
             for axis, order in enumerate(orders):
                 ends = []
@@ -356,7 +375,7 @@ class SampledRule(Rule):
     def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
         """(size', rank) standard normal points of one replicate, size' <= size."""
 
-    def layout(self, frame: Frame) -> Layout:
+    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
         rank, k = frame.rank, frame.params.shape[1]
         rng = np.random.default_rng([*self._entropy, rank])
         size = self.n // self.replicates

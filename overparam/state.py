@@ -12,6 +12,18 @@ from overparam._validation import check_array, check_params
 __all__ = ["State"]
 
 
+def _view(array: np.ndarray) -> np.ndarray:
+    """A read-only view: the state cannot be changed through it, and nothing is copied."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _is_new(array: np.ndarray) -> bool:
+    """Whether a basis or origin has not been looked at yet: those of a million dimensions are checked once, not at every step."""
+    return not (isinstance(array, np.ndarray) and array.dtype == np.float64 and not array.flags.writeable)
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     r"""Parameters :math:`\mu_i = o + B\,(c + \delta_i)`, kept apart so that nothing is lost.
@@ -58,9 +70,13 @@ class State:
         if deviations.shape[1] != centre.shape[0]:
             raise ValueError(f"deviations have {deviations.shape[1]} coordinates and the centre has {centre.shape[0]}: "
                              "they must agree")
-        object.__setattr__(self, "centre", centre)
-        object.__setattr__(self, "deviations", deviations)
-        if self.basis is not None and (self.basis.ndim != 2 or self.basis.shape[1] != centre.shape[0]):
+        object.__setattr__(self, "centre", _view(centre))
+        object.__setattr__(self, "deviations", _view(deviations))
+        if self.basis is not None and _is_new(self.basis):
+            object.__setattr__(self, "basis", _view(check_params(self.basis, "basis")))
+        if self.origin is not None and _is_new(self.origin):
+            object.__setattr__(self, "origin", _view(check_array(self.origin, "origin", ndim=1)))
+        if self.basis is not None and self.basis.shape[1] != centre.shape[0]:
             raise ValueError(f"basis must have shape (d, {centre.shape[0]}); got {self.basis.shape}")
         if self.origin is not None and self.origin.shape != (self.d,):
             raise ValueError(f"origin must have shape ({self.d},); got {self.origin.shape}")

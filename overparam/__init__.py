@@ -1,0 +1,42 @@
+"""overparam: what gradient descent does when an over-parameterized model learns a simple target, exactly.
+
+The public names, and nothing else. SciPy's submodules, xarray, matplotlib and tqdm load when first used.
+"""
+
+from importlib import import_module as _import_module
+
+try:
+    from overparam._core import score_matching as _compiled  # noqa: F401
+except ImportError as _error:
+    raise ImportError(
+        "overparam's compiled core is missing. If you are in a clone of the project, install it (pip install . , or "
+        "pip install -e '.[test]' to develop) and start Python outside the clone's top folder: from inside, the source folder "
+        f"hides the installed package. ({_error})") from _error
+
+from overparam import init
+from overparam._version import __version__
+from overparam.drivers import gradient_descent, sgd
+from overparam.objectives import Objective, ScoreMatching
+from overparam.planning import Auto, TooHardError
+from overparam.quadrature import GaussHermite, MonteCarlo, Rule, Sobol, Stratified, Trapezoid
+from overparam.state import State
+from overparam.teachers import Gaussian, GaussianMixture, Teacher
+from overparam.trajectory import Trajectory, every, load, log_spaced
+
+__all__ = [
+    "Auto", "GaussHermite", "Gaussian", "GaussianMixture", "MonteCarlo", "Objective", "Rule", "ScoreMatching", "Sobol", "State",
+    "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments", "gradient_descent", "init", "load",
+    "log_spaced", "plotting", "rates", "regimes", "sgd",
+]
+
+_LAZY = ("experiments", "plotting", "rates", "regimes")
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return _import_module(f"overparam.{name}")
+    raise AttributeError(f"module 'overparam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,6 @@
+"""Drivers, one file each; all run through `loop.run`."""
+
+from overparam.drivers.descent import gradient_descent
+from overparam.drivers.minibatch import sgd
+
+__all__ = ["gradient_descent", "sgd"]

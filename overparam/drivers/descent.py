@@ -1,0 +1,134 @@
+"""Gradient descent on the population loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from overparam._validation import check_integer, check_positive
+from overparam.drivers.loop import Advance, Stepper, check_stop, for_each_start, run
+from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.state import State
+from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
+
+__all__ = ["gradient_descent"]
+
+
+class _Descent(Stepper):
+    """Bursts of compiled steps under one plan after another."""
+
+    def __init__(self, objective: Objective, step_size: float) -> None:
+        self._objective = objective
+        self._step_size = step_size
+        self._plan: Plan | None = None
+        self._spent: Plan | None = None
+        self.evaluations = 0
+
+    def _plan_for(self, state: State) -> Plan:
+        if self._plan is None or not self._plan.covers(state):
+            self._plan = self._objective.plan(state, self._plan or self._spent)
+        return self._plan
+
+    def look(self, state: State) -> Evaluation:
+        self.evaluations += 1
+        return self._plan_for(state).evaluate(state)
+
+    def rough_look(self, state: State) -> Evaluation:
+        """By sampling, with its standard error."""
+        found = self._objective.estimate(state)
+        grad = found.grad if state.basis is None else found.grad @ state.basis
+        return Evaluation(found.value, 0.0 * state.centre, grad, found.value_error, found.grad_error)
+
+    def advance(self, state: State, steps: int) -> Advance:
+        plan = self._plan_for(state)
+        burst = plan.burst(state, self._step_size, steps, self.ceiling)
+        self.evaluations += burst.steps
+        if burst.reason in ("diverged", "not_finite"):
+            return Advance(burst.state, burst.steps, burst.reason)
+        if burst.reason == "replan":
+            self._plan, self._spent = None, plan
+            if burst.steps == 0:
+                return self._insist(burst.state)
+        return Advance(burst.state, burst.steps)
+
+    def _insist(self, state: State) -> Advance:
+        """One step under a new plan, whatever that plan says of the state it was made for: a run must not stand still."""
+        plan = self._plan_for(state)
+        found = self.look(state)
+        return Advance(plan.step(state, found, self._step_size), 1)
+
+    def time(self, step: int) -> float:
+        return step * self._step_size
+
+
+def gradient_descent(objective: Objective, params0: Any, *, step_size: float, steps: int, record: Schedule | None = None,
+                     stop: Callable | None = None, observe: dict[str, Callable] | None = None,
+                     progress: bool | None = None) -> Trajectory | list[Trajectory]:
+    r"""Gradient descent :math:`\mu_i \leftarrow \mu_i - \eta\,\nabla_{\mu_i}L(\mu)` with exact gradients.
+
+    Parameters
+    ----------
+    objective : Objective
+    params0 : (n, d) array or State
+        The start. A batch, (R, n, d) array or list of States, gives a list of R trajectories.
+    step_size : float
+        :math:`\eta > 0`.
+    steps : int
+        Number of steps, at least 0.
+    record : Schedule, optional
+        ``log_spaced(200)`` by default, or ``every(k)``. The first and last step are always recorded.
+    stop : function, optional
+        ``stop(record)`` is asked at every record, which has step, time, loss, loss_error, grad_norm, params and state; where it is
+        true the run ends with status ``converged``.
+    observe : dict of functions, optional
+        ``{"name": function of params}``: what each returns at a record goes to ``trajectory.observed[name]``.
+    progress : bool, optional
+        A progress bar: by default on a terminal after two seconds.
+
+    Returns
+    -------
+    Trajectory
+        However the run ended: see its ``status`` and ``message``. Times are in flow time :math:`\eta\tau`.
+
+    Raises
+    ------
+    ValueError
+        For bad arguments, before any work is done.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> traj = op.gradient_descent(obj, [[2.0], [1.5]], step_size=0.1, steps=100)
+    >>> traj.status, bool(traj.loss[-1] < traj.loss[0])
+    ('completed', True)
+    """
+    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_integer(steps, "steps", minimum=0),
+                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                "observe": check_observe(observe), "progress": progress}
+    return for_each_start(_descend, objective, params0, **settings)
+
+
+def _descend(objective: Objective, params0: Any, *, step_size: float, steps: int, record: Schedule, first_step: int = 0,
+             first_loss: float | None = None, **options: Any) -> Trajectory:
+    state = objective.start(params0)
+    return run(_Descent(objective, step_size), objective, state, driver="gradient_descent", steps=steps, record=record,
+               settings={"step_size": step_size, "steps": first_step + steps, "record": record.describe()}, first_step=first_step,
+               first_loss=first_loss, **options)
+
+
+def _resume(trajectory: Trajectory, *, steps: int, step_size: float | None = None, record: Schedule | None = None, stop: Callable | None = None,
+            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+    """Go on for `steps` more steps; settings that are not given stay."""
+    stored = trajectory.settings
+    if step_size is not None and step_size != stored["step_size"]:
+        raise ValueError(f"step_size of a run that is extended must stay {stored['step_size']!r}, or its times would not fit; got {step_size!r}. "
+                         "Start a new run from trajectory.final_state instead")
+    return _descend(trajectory.objective, trajectory.final_state, step_size=stored["step_size"],
+                    steps=check_integer(steps, "steps", minimum=0),
+                    record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
+                    stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
+                    first_loss=trajectory.continuation.get("first_loss"))
+
+
+DRIVERS["gradient_descent"] = _resume

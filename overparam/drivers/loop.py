@@ -1,0 +1,279 @@
+"""The one loop of every driver: advance to the next record, write it down, stop when there is a reason to.
+
+A driver hands in a :class:`Stepper`, which knows how to advance a state and how to look at one. The loop knows records, stop tests,
+statuses, progress and Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_array
+from overparam._version import __version__
+from overparam.objectives.base import Evaluation, Objective
+from overparam.planning import TooHardError
+from overparam.state import State
+from overparam.trajectory import Trajectory, check_observe, check_schedule
+
+__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_stop", "for_each_start", "run"]
+
+_BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
+_BAR_SECONDS = 2.0
+_GROWTH = 1e6  # a loss above this times (first loss + 1) is a run that has blown up
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a stop test is given: ``stop(record)``.
+
+    Attributes
+    ----------
+    step, time : int and float
+        Steps taken and flow time.
+    loss, loss_error, grad_norm : float
+    state : State
+    params : (n, d) array
+        Expanded on access; ``np.asarray(record)`` is the same.
+    """
+
+    step: int
+    time: float
+    loss: float
+    loss_error: float
+    grad_norm: float
+    state: State = field(repr=False)
+
+    @property
+    def params(self) -> np.ndarray:
+        """(n, d) parameters."""
+        return self.state.params
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.params, dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Advance:
+    """Where a stepper got to: `reason` is None while all is well, else "diverged" or "not_finite"."""
+
+    state: State
+    steps: int
+    reason: str | None = None
+
+
+class Stepper(ABC):
+    """What the loop needs of a driver."""
+
+    evaluations: int = 0
+    ceiling: float = np.inf
+
+    @abstractmethod
+    def look(self, state: State) -> Evaluation:
+        """Value and gradient at a record."""
+
+    @abstractmethod
+    def advance(self, state: State, steps: int) -> Advance:
+        """At least one and up to `steps` steps from `state`."""
+
+    @abstractmethod
+    def time(self, step: int) -> float:
+        """Flow time after `step` steps."""
+
+    def rough_look(self, state: State) -> Evaluation:
+        """Value and gradient where the tolerance is out of reach."""
+        return self.look(state)
+
+    def continuation(self) -> dict[str, Any]:
+        """What is needed to go on later, JSON-able."""
+        return {}
+
+
+def check_objective(value: Any) -> Objective:
+    """Return `value` if it is an Objective."""
+    if not isinstance(value, Objective):
+        raise ValueError(f"objective must be an overparam.Objective such as op.ScoreMatching(teacher); got {value!r}"[:300])
+    return value
+
+
+def check_stop(value: Any) -> Callable[[Record], Any] | None:
+    """Return ``stop=``: None or a function of a record."""
+    if value is not None and not callable(value):
+        raise ValueError(f"stop must be a function of a record, such as lambda record: record.loss < 1e-6; got {value!r}"[:300])
+    return value
+
+
+def for_each_start(driver: Callable[..., Trajectory], objective: Objective, params0: Any, **settings: Any) -> Any:
+    """Run `driver` from `params0`, or from each of a batch of starts ((R, n, d) array or list): then a list of trajectories.
+
+    A setting ``rng`` (a Generator) gives every run of a batch its own stream.
+    """
+    check_objective(objective)
+    batch = isinstance(params0, (list, tuple)) and len(params0) > 0 and all(isinstance(start, State) for start in params0)
+    if not batch and not isinstance(params0, State):
+        params0 = check_array(params0, "params0", ndim=(2, 3))
+        batch = params0.ndim == 3
+    if not batch:
+        return driver(objective, params0, **settings)
+    streams = settings["rng"].spawn(len(params0)) if "rng" in settings else [None] * len(params0)
+    return [driver(objective, start, **({**settings, "rng": stream} if stream else settings))
+            for start, stream in zip(params0, streams, strict=True)]
+
+
+class _Log:
+    """The records so far."""
+
+    def __init__(self, observe: dict[str, Callable]) -> None:
+        self._observe = observe
+        self.records: list[Record] = []
+        self.observed: dict[str, list[np.ndarray]] = {name: [] for name in observe}
+
+    def add(self, record: Record) -> None:
+        seen = {name: np.asarray(function(record.params)) for name, function in self._observe.items()}
+        for name, value in seen.items():
+            if value.dtype.kind not in "biufc":
+                raise ValueError(f"observe[{name!r}] must return numbers; it returned dtype {value.dtype}")
+            if self.observed[name] and value.shape != self.observed[name][0].shape:
+                raise ValueError(f"observe[{name!r}] must always return the same shape; it returned {value.shape} after "
+                                 f"{self.observed[name][0].shape}")
+        for name, value in seen.items():
+            self.observed[name].append(value)
+        self.records.append(record)
+
+    @property
+    def last(self) -> int:
+        return self.records[-1].step if self.records else -1
+
+
+def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, steps: int, record: Any, settings: dict[str, Any],
+        stop: Callable | None = None, observe: Any = None, progress: bool | None = None, first_step: int = 0,
+        first_loss: float | None = None, attributes: dict[str, Any] | None = None) -> Trajectory:
+    """Run `stepper` from `state` for `steps` steps and return the trajectory, however it ended.
+
+    Parameters
+    ----------
+    stepper : Stepper
+    objective : Objective
+        Only kept in the result.
+    state : State
+    driver : str
+        Name under which the result can be extended.
+    steps, first_step : int
+        Steps to take, and how many were taken before (then record times count on).
+    record, stop, observe, progress
+        As in every driver.
+    first_loss : float, optional
+        Loss at the beginning of the whole run, for the blow-up test; by default that of the first record.
+    """
+    schedule = check_schedule(record).steps(first_step + steps)
+    schedule = np.unique(np.append(schedule[schedule >= first_step], [first_step, first_step + steps]))
+    log, began = _Log(check_observe(observe)), time.perf_counter()
+    status, message, step = "completed", "", first_step
+
+    def note(look: Callable[[State], Evaluation]) -> Record | None:
+        """Record the state as it is; None if its loss or gradient is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = look(state)
+            norm = found.grad_norm
+        if not (np.isfinite(found.value) and np.isfinite(norm)):
+            return None
+        entry = Record(step, stepper.time(step), found.value, found.value_error, norm, state)
+        log.add(entry)
+        return entry
+
+    def first_or_floor() -> float:
+        return _GROWTH * ((log.records[0].loss if first_loss is None else first_loss) + 1)
+
+    def blown(what: str) -> tuple[str, str]:
+        return "unstable", f"{what} after step {step}: the step size is too large for this start; take a smaller one"
+
+    chunk = 64
+    with _bar(steps, progress) as bar:
+        try:
+            for target in schedule:
+                while step < target:
+                    started = time.perf_counter()
+                    moved = stepper.advance(state, int(min(chunk, target - step)))
+                    state, step = moved.state, step + moved.steps
+                    elapsed = max(time.perf_counter() - started, 1e-7)
+                    chunk = int(np.clip(_BURST_SECONDS * max(moved.steps, 1) / elapsed, 1, 10 * chunk))
+                    bar.update(moved.steps)
+                    if moved.reason is not None:
+                        status, message = blown("the loss exceeds 1e6 (start + 1)" if moved.reason == "diverged"
+                                                else "the loss or the gradient is not finite")
+                        break
+                if status == "unstable":
+                    if step > log.last:
+                        note(stepper.rough_look)
+                    break
+                entry = note(stepper.look)
+                if entry is None:
+                    status, message = blown("the loss or the gradient is not finite")
+                    break
+                stepper.ceiling = first_or_floor()
+                if entry.loss > stepper.ceiling:
+                    status, message = blown("the loss exceeds 1e6 (start + 1)")
+                    break
+                if stop is not None and bool(stop(entry)):
+                    status, message = "converged", f"the stop test held at step {step}"
+                    break
+        except KeyboardInterrupt:
+            status, message = "interrupted", f"interrupted by the user after step {step} of {first_step + steps}"
+            if step > log.last:
+                note(stepper.look)
+        except TooHardError as error:
+            status, message = "too_hard", f"at step {step}: {error}"
+            entry = note(stepper.rough_look) if step > log.last else log.records[-1]
+            if log.records and (entry is None or entry.loss > first_or_floor()):
+                status, message = blown("the loss exceeds 1e6 (start + 1)" if entry else "the loss or the gradient is not finite")
+        except Exception as error:
+            if not log.records:
+                raise
+            status, message = "failed", f"after step {step}: {type(error).__name__}: {error}"
+    if not log.records:
+        raise ValueError("the loss or the gradient is not finite at params0; start closer to the target")
+    return _trajectory(log, status, message, driver, settings, objective, stepper, time.perf_counter() - began, attributes or {})
+
+
+def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dict[str, Any], objective: Objective, stepper: Stepper,
+                seconds: float, attributes: dict[str, Any]) -> Trajectory:
+    records = log.records
+    states = [record.state for record in records]
+    last = states[-1]
+    same = all(state.basis is last.basis and state.origin is last.origin for state in states)
+    if not same:  # a plan never changes the basis; only a stepper that says so does
+        raise RuntimeError("the states of a run must share one basis")
+    weights = objective.weights
+    rule = getattr(objective, "rule", None)
+    facts = {"versions": versions(), "rule": None if rule is None else repr(rule), "tolerance": getattr(rule, "tol", None)}
+    return Trajectory(
+        steps=np.array([record.step for record in records]), times=np.array([record.time for record in records]),
+        loss=np.array([record.loss for record in records]), loss_error=np.array([record.loss_error for record in records]),
+        grad_norm=np.array([record.grad_norm for record in records]), centres=np.array([state.centre for state in states]),
+        deviations=np.array([state.deviations for state in states]), basis=last.basis, origin=last.origin,
+        weights=np.full(last.n, 1 / last.n) if weights is None else weights, status=status, message=message,
+        observed={name: np.array(values) for name, values in log.observed.items()}, driver=driver, settings=settings,
+        problem=objective.describe(), objective=objective, attributes={**facts, **attributes}, evaluations=stepper.evaluations,
+        wall_time=seconds, continuation={**stepper.continuation(), "first_loss": float(records[0].loss)})
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    import scipy
+
+    return {"overparam": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
+
+
+def _bar(total: int, progress: bool | None):
+    """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False)."""
+    from tqdm.auto import tqdm
+
+    if progress is None:
+        return tqdm(total=total, unit="step", delay=_BAR_SECONDS, disable=None, leave=False, mininterval=0.2)
+    return tqdm(total=total, unit="step", disable=not progress, leave=False, mininterval=0.2)

@@ -1,0 +1,19 @@
+"""Objectives, one file each; `BUILT_IN` is the list that descriptions and contract tests go by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from overparam._validation import check_choice
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
+from overparam.objectives.score_matching import ScoreMatching
+
+__all__ = ["BUILT_IN", "Estimate", "Evaluation", "Objective", "Plan", "ScoreMatching", "from_description"]
+
+BUILT_IN = (ScoreMatching,)
+
+
+def from_description(description: dict[str, Any]) -> Objective:
+    """Make the built-in objective that ``objective.describe()`` described; ValueError for any other kind."""
+    kinds = {kind.__name__: kind for kind in BUILT_IN}
+    return kinds[check_choice(description.get("kind"), "objective", kinds)].from_description(description)

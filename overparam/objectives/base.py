@@ -1,0 +1,217 @@
+"""Objective and Plan: what a loss has to offer, and what a driver may ask for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from overparam.state import State
+
+__all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    r"""Value and gradient at a state, in the state's coordinates.
+
+    Attributes
+    ----------
+    value : float
+    centre_grad : (k,) array
+        What the centre moves along: the mean of the gradient rows for a state that is tight around its centre, else 0.
+    grad : (n, k) array
+        What the deviations move along; the gradient row of :math:`\mu_i` is ``centre_grad + grad[i]``.
+    value_error : float
+        Bound (deterministic rules) or standard error (sampled rules); NaN where an objective knows none.
+    grad_error : (n,) array
+        The same for each row's norm.
+    """
+
+    value: float
+    centre_grad: np.ndarray
+    grad: np.ndarray
+    value_error: float
+    grad_error: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(n, k) gradient rows."""
+        return self.centre_grad + self.grad
+
+    @property
+    def grad_norm(self) -> float:
+        """Norm of the whole gradient."""
+        return float(np.linalg.norm(self.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What ``objective.estimate`` returns.
+
+    Attributes
+    ----------
+    value, grad : float and (n, d) array
+    value_error, grad_error : float and (n,) array
+        Bound or standard error, the gradient's one per row.
+    reliable : bool
+        False where the errors are not to be trusted (too few effective samples) or do not meet the rule's tolerance.
+    nodes : int
+    rule : str
+        The rule that was used, which is not the objective's own where that could not meet its tolerance.
+    """
+
+    value: float
+    grad: np.ndarray = field(repr=False)
+    value_error: float
+    grad_error: np.ndarray
+    reliable: bool
+    nodes: int
+    rule: str
+
+
+@dataclass(frozen=True, eq=False)
+class Burst:
+    """Steps of descent taken under one plan.
+
+    Attributes
+    ----------
+    state : State
+        Where the steps ended.
+    steps : int
+        How many were taken.
+    reason : str
+        "done", "replan" (the plan no longer serves), "diverged" (value above the ceiling) or "not_finite"; in the last two the
+        state is the one at which it was found.
+    value : float
+        The last value seen; NaN if none.
+    """
+
+    state: State
+    steps: int
+    reason: str
+    value: float
+
+
+class Plan(ABC):
+    """How an objective is evaluated around a state: which rule, which kernel, valid where, how accurate.
+
+    A plan must implement :meth:`evaluate`; :meth:`covers` and :meth:`burst` have defaults that always work.
+    """
+
+    nodes: int = 0
+    rule: str = "closed form"
+
+    @abstractmethod
+    def evaluate(self, state: State) -> Evaluation:
+        """Value, gradient and their errors at `state`."""
+
+    def covers(self, state: State) -> bool:
+        """Whether the plan may be used at `state`."""
+        return True
+
+    def step(self, state: State, evaluation: Evaluation, step_size: float) -> State:
+        """One step of gradient descent from `state`."""
+        return state.moved(state.centre - step_size * evaluation.centre_grad, state.deviations - step_size * evaluation.grad)
+
+    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+        """Up to `steps` steps of gradient descent; a compiled plan overrides this loop."""
+        value = np.nan
+        for done in range(steps):
+            if not self.covers(state):
+                return Burst(state, done, "replan", value)
+            found = self.evaluate(state)
+            value = found.value
+            if not np.isfinite(value) or not np.isfinite(found.grad).all():
+                return Burst(state, done, "not_finite", value)
+            if value > ceiling:
+                return Burst(state, done, "diverged", value)
+            with np.errstate(over="ignore"):
+                centre = state.centre - step_size * found.centre_grad
+                deviations = state.deviations - step_size * found.grad
+            if not (np.isfinite(centre).all() and np.isfinite(deviations).all()):
+                return Burst(state, done, "not_finite", value)
+            state = state.moved(centre, deviations)
+        return Burst(state, steps, "done", value)
+
+
+class _DirectPlan(Plan):
+    """The plan of an objective that only has value and gradient: everywhere valid, no bounds."""
+
+    rule = "direct"
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+
+    def evaluate(self, state: State) -> Evaluation:
+        value, grad = self._objective.value_and_grad(state.params)
+        if state.basis is not None:
+            grad = grad @ state.basis
+        return Evaluation(float(value), np.zeros(state.k), np.asarray(grad, dtype=np.float64), np.nan, np.full(state.n, np.nan))
+
+
+class Objective(ABC):
+    """Base of all objectives; derive from it for a loss of your own.
+
+    A subclass must implement :meth:`value_and_grad` for (n, d) arrays; every driver then works with it. To offer bounds or
+    compiled steps it also implements :meth:`plan`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import overparam as op
+    >>> class Quadratic(op.Objective):
+    ...     def value_and_grad(self, params):
+    ...         return float((params**2).sum()), 2 * params
+    >>> traj = op.gradient_descent(Quadratic(), np.ones((2, 3)), step_size=0.25, steps=4)
+    >>> float(traj.loss[-1]) == 6 * 0.5**8
+    True
+    """
+
+    @abstractmethod
+    def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
+        """Loss and its gradient, of the same shape as `params`."""
+
+    def value(self, params: Any) -> float:
+        """Loss at `params`."""
+        return self.value_and_grad(params)[0]
+
+    def grad(self, params: Any) -> np.ndarray:
+        """Gradient at `params`."""
+        return self.value_and_grad(params)[1]
+
+    def estimate(self, params: Any) -> Estimate:
+        """Value and gradient with their errors; never raises for accuracy."""
+        state = self.start(params)
+        plan = self.plan(state)
+        found = plan.evaluate(state)
+        return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
+                        plan.rule)
+
+    def start(self, params: Any) -> State:
+        """Validate `params` and return the state a driver starts from, reduced where that is exact."""
+        return State.of(params)
+
+    def plan(self, state: State, previous: Plan | None = None) -> Plan:
+        """How to evaluate the objective around `state`; `previous` is the plan that no longer serves."""
+        return _DirectPlan(self)
+
+    def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator) -> Evaluation:
+        """Value and gradient on `batch_size` fresh draws, with the standard error of the value; needed by ``op.sgd``."""
+        raise TypeError(f"{type(self).__name__} has no minibatch(params, batch_size, rng), which op.sgd needs: implement it, or use "
+                        "op.gradient_descent")
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """The student's mixture weights, for objectives that have them."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description; built-in objectives can be made again from it."""
+        return {"kind": type(self).__name__}
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{key}={value!r}" for key, value in self.describe().items() if key != "kind")
+        return f"{type(self).__name__}({inside})"

@@ -1,0 +1,229 @@
+"""The plan of every objective that is an expectation: nodes in an aligned, reduced frame and a compiled evaluator over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from overparam._softmax import posterior_mean
+from overparam.bounds import Majorant
+from overparam.geometry import align
+from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.planning import Auto, Demand, discretisation
+from overparam.quadrature import Cloud, Frame, Grid, Layout, Rule
+from overparam.state import State
+
+__all__ = ["Measure", "QuadraturePlan", "is_tight"]
+
+_ROUNDING = 32 * np.finfo(np.float64).eps  # of sums of some 10^4 terms whose logits reach a few tens; measured below 10 eps
+_TIGHT = 0.25  # a state whose extent is below this part of its distance to the target keeps its own moving centre
+_SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """Nodes, weights and targets: all that a kernel sees of a teacher and a rule.
+
+    Attributes
+    ----------
+    grid : Grid or None
+        A tensor grid, streamed by the kernel and never stored; then `nodes` and `weights` are None and the target constant.
+    nodes, weights : (N, k) and (N,) arrays, or None
+    target : (k,) array, constant, or (N, k) array
+    """
+
+    grid: Grid | None
+    nodes: np.ndarray | None
+    weights: np.ndarray | None
+    target: np.ndarray
+
+    @classmethod
+    def of(cls, layout: Layout, frame: Frame) -> Measure:
+        """The measure of a layout: of a single Gaussian a grid or cloud with constant target, of a mixture its components' union."""
+        if len(frame.means) == 1:
+            only = layout.grids[0]
+            if isinstance(only, Grid):
+                return cls(only, None, None, frame.means[0])
+            return cls(None, only.nodes + frame.means[0], only.weights, frame.means[0])
+        parts = [grid.points() for grid in layout.grids]
+        nodes = np.concatenate([mean + z for mean, (z, _) in zip(frame.means, parts, strict=True)])
+        weights = np.concatenate([share * q for share, (_, q) in zip(frame.teacher_weights, parts, strict=True)])
+        return cls(None, nodes, weights, posterior_mean(nodes, frame.means, frame.teacher_weights))
+
+    def replicate(self, number: int, replicates: int, components: int) -> Measure:
+        """The nodes of one replicate of a cloud (of each component), weighted to a whole expectation."""
+        size = len(self.nodes) // components
+        group = size // replicates
+        index = (np.arange(components)[:, None] * size + number * group + np.arange(group)).ravel()
+        target = self.target if self.target.ndim == 1 else self.target[index]
+        return Measure(None, self.nodes[index], self.weights[index] * replicates, target)
+
+
+def is_tight(state: State, means: np.ndarray) -> bool:
+    """Whether the student's means sit close together, seen from the nearest of the teacher's `means` (m, k)."""
+    centred = state.deviations - state.deviations.mean(axis=0)
+    extent = np.linalg.norm(centred, axis=1).max()
+    middle = state.centre + state.deviations.mean(axis=0)
+    return bool(extent < _TIGHT * np.linalg.norm(middle - means, axis=1).min())
+
+
+class QuadraturePlan(Plan):
+    """A plan over nodes.
+
+    Parameters
+    ----------
+    state : State
+        Where the plan is made.
+    means, teacher_weights : (m, k) and (m,) arrays
+        Teacher means in the state's coordinates.
+    weights : (n,) array
+        The student's mixture weights.
+    rule : Rule
+    make_evaluator : callable
+        (Measure, log_weights) -> compiled evaluator with evaluate, majorants, capsule and nodes.
+    previous : QuadraturePlan, optional
+        The plan that no longer serves.
+    roomy : bool
+        Whether the plan is for a run, and should leave room to move, or for this state alone.
+    """
+
+    def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
+                 make_evaluator: Callable, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
+        self._moving = is_tight(state, means)
+        centre, deviations = self._split(state)
+        self._axes = align(deviations, means)
+        deviations = deviations @ self._axes
+        self._frame = Frame(params=centre @ self._axes + deviations, spreads=np.ptp(deviations, axis=0), weights=weights,
+                            means=means @ self._axes, teacher_weights=teacher_weights, roomy=roomy,
+                            **self._inherited(previous, state))
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
+        self._probed: tuple | None = None
+
+        def probe(layout: Layout) -> Demand:
+            evaluator = make_evaluator(Measure.of(layout, self._frame), log_weights)
+            demand = self._demand(evaluator, *self.enter(state))[1]
+            self._probed = layout, evaluator, demand
+            return demand
+
+        self._layout = rule.layout(self._frame, probe)
+        if self._probed is None or self._probed[0] is not self._layout:
+            probe(self._layout)
+        _, self._evaluator, demand = self._probed
+        self._row_floor, self._value_floor = np.zeros(state.n), 0.0
+        if isinstance(rule, Auto):
+            limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
+            self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
+        self._replicates = []
+        if self._layout.sampled:
+            whole, count = Measure.of(self._layout, self._frame), self._layout.grids[0].replicates
+            self._replicates = [make_evaluator(whole.replicate(number, count, len(means)), log_weights) for number in range(count)]
+        self.nodes = self._layout.size
+        self.rule = repr(rule)
+
+    def _inherited(self, previous: QuadraturePlan | None, state: State) -> dict:
+        """What the plan that no longer serves still tells about the state: magnitudes there, and where the modes are."""
+        if previous is None or previous._moving != self._moving or previous._layout.sampled:
+            return {}
+        known = previous._demand(previous._evaluator, *previous.enter(state))[1]
+        starts = None
+        if previous._layout.modes is not None:
+            turn = previous._axes.T @ self._axes
+            starts = tuple(modes.points @ turn for modes in previous._layout.modes)
+        return {"known": known, "starts": starts}
+
+    # --- coordinates -------------------------------------------------------------------------------------------------
+
+    def _split(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and deviations as the plan keeps them: around the student's own mean if tight, else around the origin."""
+        if not self._moving:
+            return np.zeros(state.k), state.coordinates
+        mean = state.deviations.mean(axis=0)
+        centred = state.deviations - mean
+        if np.abs(mean).max() <= np.abs(centred).max():  # well centred as it is: nothing is rounded
+            return state.centre, state.deviations
+        return state.centre + mean, centred
+
+    def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (k,) and deviations (n, k) in the plan's frame."""
+        centre, deviations = self._split(state)
+        return np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
+
+    def leave(self, state: State, centre: np.ndarray, deviations: np.ndarray) -> State:
+        """The state with these coordinates of the plan's frame."""
+        return replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T)
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def _demand(self, evaluator, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
+        """Value and rows in the plan's frame (errors not yet known), and what bounds and tolerances need."""
+        n, k = deviations.shape
+        mean_row, rows = np.empty(k), np.empty((n, k))
+        value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
+        two, three, moment = np.empty(n), np.empty(n), np.empty(n)
+        square = evaluator.majorants(centre, deviations, two, three, moment)
+        magnitudes = np.linalg.norm(rows, axis=1)
+        floors = two + three
+        if self._moving:  # a deviation row's integrand is smaller than the row's by about the spread
+            floors = two * min(1.0, (4 + np.linalg.norm(centre)) * np.ptp(deviations, axis=0).max()) + three
+            two, three, moment = (np.append(part, part.mean()) for part in (two, three, moment))
+            magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
+            floors = np.append(floors, two[-1] + three[-1])
+        size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
+                        np.append(np.ones(len(two)), 2.0))
+        demand = Demand(size, np.append(magnitudes, value), _ROUNDING * np.append(floors, square))
+        unknown = np.full(n, np.nan)
+        return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
+
+    def evaluate(self, state: State) -> Evaluation:
+        """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
+        centre, deviations = self.enter(state)
+        if self._layout.sampled:
+            found = self._sampled(centre, deviations)
+        else:
+            found, demand = self._demand(self._evaluator, centre, deviations)
+            n = len(deviations)
+            error = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size)
+            rows = error[:n] + demand.floors[:n] + self._layout.lost_rows
+            if self._moving:
+                rows = rows + error[n] + demand.floors[n]
+            loss = float(error[-1] + demand.floors[-1] + self._layout.lost_loss)
+            found = replace(found, value_error=loss, grad_error=rows)
+        return replace(found, centre_grad=found.centre_grad @ self._axes.T, grad=found.grad @ self._axes.T)
+
+    def _sampled(self, centre: np.ndarray, deviations: np.ndarray) -> Evaluation:
+        """Mean over the replicates with its standard error (of a row: of its norm's worst case, the root of the summed squares)."""
+        n, k = deviations.shape
+        values, means, rows = [], [], []
+        for evaluator in self._replicates:
+            mean_row, row = np.empty(k), np.empty((n, k))
+            values.append(evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, row))
+            means.append(mean_row if self._moving else np.zeros(k))
+            rows.append(row)
+        count = len(values)
+        whole = np.array(rows) + np.array(means)[:, None]
+        spread = whole.std(axis=0, ddof=1) / np.sqrt(count)
+        return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
+                          float(np.std(values, ddof=1) / np.sqrt(count)), np.linalg.norm(spread, axis=1))
+
+    # --- validity and steps ------------------------------------------------------------------------------------------
+
+    def covers(self, state: State) -> bool:
+        """Whether coordinates and spreads are inside the plan's box."""
+        centre, deviations = self.enter(state)
+        params, spreads, box = centre + deviations, np.ptp(deviations, axis=0), self._layout
+        return bool((params.min(axis=0) >= box.low).all() and (params.max(axis=0) <= box.high).all()
+                    and (spreads >= box.spread_low).all() and (spreads <= box.spread_high).all())
+
+    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+        """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
+        from overparam._core.descent import REASONS, burst
+
+        centre, deviations = (part.copy() for part in self.enter(state))
+        box = self._layout
+        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, box.low, box.high,
+                                  box.spread_low, box.spread_high, self._row_floor, self._value_floor, ceiling)
+        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
+        return Burst(self.leave(state, centre, deviations), done, reason, value)

@@ -1,0 +1,216 @@
+"""Score matching: the population Fisher divergence of a softmax student from its teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from overparam import _softmax
+from overparam._validation import check_array, check_real, check_weights
+from overparam.geometry import reduce_state
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
+from overparam.objectives.quadrature_plan import Measure, QuadraturePlan
+from overparam.planning import Auto, TooHardError
+from overparam.quadrature import Rule, Sobol, rule_from_description
+from overparam.state import State
+from overparam.teachers import Teacher, teacher_from_description
+
+__all__ = ["ScoreMatching"]
+
+_FALLBACK_NODES = 2**16
+
+
+class ScoreMatching(Objective):
+    r"""Population score-matching loss of a mixture of n identity-covariance Gaussians.
+
+    .. math:: L(\mu) = \mathbb E_{x\sim p^*}\Big\|\sum_{i=1}^n w_i(x)\,\mu_i - x - s^*(x)\Big\|^2,\qquad
+              w_i(x) = \frac{\pi_i\varphi(x-\mu_i)}{\sum_j\pi_j\varphi(x-\mu_j)}
+
+    with :math:`s^*` the teacher's score; for a single Gaussian :math:`x+s^*(x)=\mu^*`. There is no factor 1/2. The gradient is
+
+    .. math:: \nabla_{\mu_i}L = 2\,\mathbb E\big[w_i D + w_i\,\langle\mu_i-v, D\rangle\,(x-\mu_i)\big],\qquad
+              v = \sum_j w_j\mu_j,\quad D = v - x - s^*(x).
+
+    Parameters
+    ----------
+    teacher : Gaussian or GaussianMixture
+    t : float
+        Noise time; short for ``teacher.at_time(t)``. The parameters are those at time t.
+    weights : (n,) array, optional
+        The student's mixture weights, fixed; equal by default.
+    rule : Rule, optional
+        ``Auto(tol=1e-10)`` by default.
+
+    Raises
+    ------
+    ValueError
+        For arguments of the wrong kind; by ``value`` and ``grad`` when ``Auto`` cannot meet its tolerance.
+
+    References
+    ----------
+    Zhang et al. 2025 (arXiv 2511.22069), loss of section 2 and Lemma 2.2 [published]; the gradient above is its form before
+    Stein's identity [derived].
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> value, grad = obj.value_and_grad([[2.0], [-1.0]])
+    >>> grad.shape
+    (2, 1)
+    """
+
+    def __init__(self, teacher: Teacher, t: float = 0.0, weights: Any = None, rule: Rule | None = None) -> None:
+        if not isinstance(teacher, Teacher):
+            raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
+        if not hasattr(teacher, "means"):
+            raise ValueError(f"{type(teacher).__name__} has no means: exact rules need an op.Gaussian or op.GaussianMixture")
+        if rule is not None and not isinstance(rule, Rule):
+            raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")
+        t = check_real(t, "t", minimum=0.0)
+        self.teacher = teacher.at_time(t) if t else teacher
+        self.rule = Auto() if rule is None else rule
+        self._weights = None if weights is None else check_weights(weights, len(check_array(weights, "weights", ndim=1)))
+
+    # --- the student -------------------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """The student's mixture weights, or None for equal ones."""
+        return self._weights
+
+    def responsibilities(self, x: Any, params: Any) -> np.ndarray:
+        r"""Softmax weights :math:`w_i(x)`.
+
+        Parameters
+        ----------
+        x : (..., d) array
+        params : (n, d) array or State
+
+        Returns
+        -------
+        (..., n) array
+        """
+        state, points, weights = self._student(x, params)
+        return _softmax.responsibilities(points, state.expand_gradient(state.deviations), weights)
+
+    def score(self, x: Any, params: Any) -> np.ndarray:
+        r"""The student's score :math:`\sum_i w_i(x)\mu_i - x`, (..., d) array."""
+        state, points, weights = self._student(x, params)
+        return _softmax.posterior_mean(points, state.expand_gradient(state.deviations), weights) - points
+
+    def _student(self, x: Any, params: Any) -> tuple[State, np.ndarray, np.ndarray]:
+        """The state, x seen from its centre (so that small deviations are not rounded away), and the weights."""
+        state = self._checked(params)
+        points = np.asarray(x)
+        points = check_array(points, "x", ndim=max(1, points.ndim))
+        if points.shape[-1] != state.d:
+            raise ValueError(f"x must have shape (..., {state.d}), like the parameters; got {points.shape}")
+        return state, points - state.expand(state.centre), self._weights_for(state.n)
+
+    # --- value and gradient ------------------------------------------------------------------------------------------
+
+    def value(self, params: Any) -> float:
+        """Loss at `params` ((n, d) array or State), to the rule's tolerance."""
+        state = self.start(params)
+        return self._plan_with(state, self.rule, roomy=False).evaluate(state).value
+
+    def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
+        """Loss and (n, d) gradient at `params` ((n, d) array or State), to the rule's tolerance."""
+        state = self.start(params)
+        found = self._plan_with(state, self.rule, roomy=False).evaluate(state)
+        return found.value, state.expand_gradient(found.rows)
+
+    def estimate(self, params: Any) -> Estimate:
+        """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead."""
+        state = self.start(params)
+        reliable = True
+        try:
+            plan = self._plan_with(state, self.rule, roomy=False)
+        except TooHardError:
+            plan, reliable = self._plan_with(state, Sobol(_FALLBACK_NODES, rng=0), roomy=False), False
+        found = plan.evaluate(state)
+        return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, reliable, plan.nodes,
+                        plan.rule)
+
+    # --- what drivers ask for ----------------------------------------------------------------------------------------
+
+    def start(self, params: Any) -> State:
+        """Validate `params` and reduce them to the span that the dynamics never leave."""
+        return reduce_state(self._checked(params), self.teacher.means)
+
+    def plan(self, state: State, previous: Plan | None = None) -> Plan:
+        """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
+        return self._plan_with(state, self.rule, previous)
+
+    def _plan_with(self, state: State, rule: Rule, previous: QuadraturePlan | None = None, roomy: bool = True) -> QuadraturePlan:
+        means = self.teacher.means - state.origin
+        if state.basis is not None:
+            means = means @ state.basis
+        return QuadraturePlan(state, means, self.teacher.weights, self._weights_for(state.n), rule, _make_evaluator,
+                              previous, roomy)
+
+    def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
+        """Value and gradient on `batch_size` fresh draws from the teacher: what a minibatch step sees.
+
+        With `errors` the value carries its standard error; the gradient's is not estimated (NaN).
+        """
+        weights = self._weights_for(len(params))
+        x = self.teacher.sample(batch_size, rng)
+        target = self.teacher.means[0] if len(self.teacher.means) == 1 else x + self.teacher.score(x)
+        with np.errstate(divide="ignore"):
+            evaluator = _make_evaluator(Measure(None, x, np.full(batch_size, 1 / batch_size), target), np.log(weights))
+        n, d = params.shape
+        mean_row, rows = np.empty(d), np.empty((n, d))
+        value = evaluator.evaluate(np.zeros(d), params, 1, mean_row, rows)
+        error = np.nan
+        if errors and batch_size > 1:
+            losses = ((_softmax.posterior_mean(x, params, weights) - target) ** 2).sum(axis=1)
+            error = float(losses.std(ddof=1) / np.sqrt(batch_size))
+        return Evaluation(value, np.zeros(d), rows, error, np.full(n, np.nan))
+
+    def _checked(self, params: Any) -> State:
+        state = State.of(params)
+        if state.d != self.teacher.dimension:
+            raise ValueError(f"params have {state.d} coordinates and the teacher lives in {self.teacher.dimension} dimension(s); they "
+                             f"must have shape (n, {self.teacher.dimension})")
+        self._weights_for(state.n)
+        return state
+
+    def _weights_for(self, n: int) -> np.ndarray:
+        if self._weights is not None and len(self._weights) != n:
+            raise ValueError(f"weights has {len(self._weights)} entries and params {n} rows: one weight per parameter vector is needed")
+        return np.full(n, 1.0 / n) if self._weights is None else self._weights
+
+    # --- description -------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "ScoreMatching", "teacher": self.teacher.describe(), "rule": self.rule.describe(),
+                "weights": None if self._weights is None else self._weights.tolist()}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> ScoreMatching:
+        """Make the objective that ``describe`` described."""
+        return cls(teacher_from_description(description["teacher"]), weights=description["weights"],
+                   rule=rule_from_description(description["rule"]))
+
+    def with_rule(self, rule: Rule) -> ScoreMatching:
+        """The same objective under another rule."""
+        return type(self)(self.teacher, weights=self._weights, rule=rule)
+
+    def __repr__(self) -> str:
+        weights = "" if self._weights is None else f", weights={self._weights.tolist()}"
+        return f"ScoreMatching({self.teacher!r}{weights}, rule={self.rule!r})"
+
+
+def _make_evaluator(measure: Measure, log_weights: np.ndarray):
+    """The compiled evaluator of a measure."""
+    from overparam._core.score_matching import Evaluator
+
+    if measure.grid is not None:
+        axes = measure.grid.axes
+        return Evaluator.from_tensor(np.concatenate([axis.nodes for axis in axes]), np.concatenate([axis.weights for axis in axes]),
+                                     np.array([axis.order for axis in axes], dtype=np.intp), measure.target, log_weights)
+    target = measure.target[:, None] if measure.target.ndim == 1 else measure.target.T
+    return Evaluator.from_nodes(np.ascontiguousarray(measure.nodes.T), measure.weights, np.ascontiguousarray(target), log_weights)

@@ -84,7 +84,7 @@ class Run:
         if regime.diverged:
             m = len(regime.diverged)
             values = laws.far_parameters(times, self.norms[:, list(regime.diverged)])
-            return Law(rf"$16m/\left(t\,(r^2-16)\right)$, $m={m}$", f"16 m / (t (r^2 - 16)), m = {m}", values)
+            return Law(rf"$16m/[t\,(r^2-16)]$, $m={m}$", f"16 m / (t (r^2 - 16)), m = {m}", values)
         k = laws.shrinking_directions(traj.final, float(traj.times[-1]))  # the target is 0
         if k == 0:
             return None

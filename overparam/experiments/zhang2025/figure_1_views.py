@@ -19,6 +19,7 @@ __all__ = ["dataset", "panels", "table"]
 NOISE = "#888888"
 LAW = plotting.COLOURS[1]
 PUBLISHED = "black"
+STEEPEST = -8.0  # slopes below are cut off: the loss of a run that passes through a stationary point dives
 COLUMNS = 3  # of the table, before it goes on below
 
 # --- the picture ------------------------------------------------------------------------------------------------------
@@ -33,12 +34,14 @@ def panels(result: Figure1Result) -> Figure:
     axes = figure.subplots(3, columns, sharex="col", squeeze=False, gridspec_kw={"height_ratios": [3, 3, 1.7]})
     for column, run in enumerate(result.runs):
         top, middle, bottom = axes[:, column]
-        _draw_norms(top, run)
+        _draw_norms(top, run, legend=column == 0)
         _draw_loss(middle, run)
         _draw_slope(bottom, run)
         for ax in (top, middle):
             ax.set_xlabel("")
-        bottom.set_xlabel(r"step $\tau$")
+        bottom.set_xlabel(rf"step $\tau$  (flow time $t={result.settings['step_size']:g}\,\tau$)")
+        if run.trajectory.steps[-1] > 1:
+            bottom.set_xlim(1, run.trajectory.steps[-1])
         for row, ax in enumerate((top, middle, bottom)):
             ax.text(0.0, 1.02, "abcdefghijklmnopqrstuvwxyz"[(row * columns + column) % 26], transform=ax.transAxes, fontweight="bold",
                     ha="left", va="bottom")
@@ -49,12 +52,11 @@ def panels(result: Figure1Result) -> Figure:
     return figure
 
 
-def _draw_norms(ax: Axes, run: Run) -> None:
+def _draw_norms(ax: Axes, run: Run, legend: bool) -> None:
     for noisy in run.minibatch:
         for series in _norms_of(noisy).T:
             ax.plot(_steps(noisy), series, color=NOISE, linewidth=0.8, alpha=0.7)
-    n = run.trajectory.n
-    plotting.norms(run.trajectory, ax, labels=None if n <= 5 else False, x="steps", target=np.zeros(run.trajectory.d))
+    plotting.norms(run.trajectory, ax, labels=None if legend else False, x="steps", target=np.zeros(run.trajectory.d))
     ax.set_title(f"$M={run.M:g}$: {_verdict(run)}", fontsize="medium")
     ax.set_ylabel(r"distance to target $\|\mu_i\|$")
 
@@ -76,17 +78,20 @@ def _draw_loss(ax: Axes, run: Run) -> None:
 
 
 def _draw_slope(ax: Axes, run: Run) -> None:
-    ax.set_ylabel("local slope\nof the loss")
-    ax.set_ylim(-4.2, 0.4)
-    ax.set_yticks([-4, -3, -2, -1, 0])
-    published = bool(run.regime.diverged)
-    reference = -1 if published else -2
     try:
         plotting.local_slope(run.trajectory, ax, x="steps")
     except ValueError:  # a run of one step has no slope to show
         return
-    ax.set_ylabel("local slope\nof the loss")
-    ax.axhline(reference, color=PUBLISHED if published else LAW, linestyle=":" if published else "--", linewidth=1.2)
+    finally:
+        ax.set_ylabel("local slope\nof the loss")
+    slopes = ax.lines[0].get_ydata()
+    ax.set_ylim(max(np.floor(np.min(slopes)), STEEPEST) - 0.3, max(0.4, min(np.max(slopes), 2.0) + 0.3))
+    if run.law is not None:
+        published = bool(run.regime.diverged)
+        slope, colour = (-1, PUBLISHED) if published else (-2, LAW)
+        ax.axhline(slope, color=colour, linestyle=":" if published else "--", linewidth=1.2)
+        ax.annotate(f"published ${slope}$" if published else f"law ${slope}$", (0.02, slope), xycoords=("axes fraction", "data"),
+                    xytext=(0, -3), textcoords="offset points", color=colour, fontsize="small", ha="left", va="top")
 
 
 def _verdict(run: Run) -> str:

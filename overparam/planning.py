@@ -104,8 +104,7 @@ class Auto(Rule):
 
     def layout(self, frame: Frame, probe: Callable[[Layout], Demand] | None = None) -> Layout:
         """Nodes for the means in `frame`; `probe` evaluates what a layout finds."""
-        n, k = frame.params.shape
-        if n == 1 and len(frame.means) == 1 or not probe:
+        if frame.rank == 0 or probe is None:
             return self._points(frame)
         if 2.0**frame.rank > self.max_nodes or not np.isfinite(np.square(frame.params).sum()):
             raise self._too_hard(frame, 2.0**frame.rank)
@@ -123,9 +122,10 @@ class Auto(Rule):
         raise self._too_hard(frame, layout.size, why="the loss or a gradient row is too small against its integrand")
 
     def _points(self, frame: Frame) -> Layout:
+        """All means coincide: the responsibilities are constant and one node, the teacher's mean, is exact while they do."""
         n, k = frame.params.shape
-        infinite = np.full(k, np.inf)
-        return Layout((Grid((hermite_axis(1),) * k),) * len(frame.means), -infinite, infinite, np.zeros(k), infinite, np.zeros(n))
+        anywhere = np.full(k, np.inf)
+        return Layout((Grid((hermite_axis(1),) * k),) * len(frame.means), -anywhere, anywhere, np.zeros(k), np.zeros(k), np.zeros(n))
 
     def _design(self, frame: Frame, size: Majorant, targets: np.ndarray | None) -> Layout:
         """Axes for `size` (relative to the targets), grown spreads included; `targets` None: a first, coarse look."""

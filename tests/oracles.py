@@ -20,9 +20,9 @@ def stein_integrand(x, params, weights):
     w /= w.sum(axis=1, keepdims=True)
     v = w @ params
     inner = v @ params.T
-    gram = params @ params.T
-    m_mu = np.einsum("bj,jk,ji->bik", w, params, gram, optimize=True)
-    m_v = np.einsum("bj,jk,bj->bk", w, params, inner, optimize=True)
+    pairs = np.einsum("jk,ji->jik", params, params @ params.T).reshape(len(params), -1)
+    m_mu = (w @ pairs).reshape(len(x), *params.shape)
+    m_v = (w * inner) @ params
     square = (v**2).sum(axis=1)
     rows = v[:, None] + m_mu - 2 * v[:, None] * inner[:, :, None] - 2 * m_v[:, None] + 3 * (square[:, None] * v)[:, None]
     rows = 2 * w[:, :, None] * rows

@@ -18,7 +18,7 @@ from overparam.state import State
 __all__ = ["Measure", "QuadraturePlan", "is_tight"]
 
 _ROUNDING = 32 * np.finfo(np.float64).eps  # of sums of some 10^4 terms whose logits reach a few tens; measured below 10 eps
-_TIGHT = 0.25  # a state whose extent is below this part of its distance to the target keeps its own moving centre
+_TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
 
@@ -62,11 +62,17 @@ class Measure:
 
 
 def is_tight(state: State, means: np.ndarray) -> bool:
-    """Whether the student's means sit close together, seen from the nearest of the teacher's `means` (m, k)."""
+    """Whether deviations around a moving centre describe the state best, seen from the nearest of the teacher's `means` (m, k).
+
+    They do while the means sit so close together that all responsibilities are of one order (logits differ by less than about
+    one): then every row is near the mean row, and the differences are what the run is about. Further apart, single rows may be
+    exponentially small, and each must be accurate by itself.
+    """
     centred = state.deviations - state.deviations.mean(axis=0)
     extent = np.linalg.norm(centred, axis=1).max()
     middle = state.centre + state.deviations.mean(axis=0)
-    return bool(extent < _TIGHT * np.linalg.norm(middle - means, axis=1).min())
+    distance = np.linalg.norm(middle - means, axis=1).min()
+    return bool(extent < _TIGHT * distance and extent * (distance + 4) < 1)
 
 
 class QuadraturePlan(Plan):

@@ -18,7 +18,8 @@ from overparam._version import __version__
 from overparam.drivers import gradient_descent, sgd
 from overparam.objectives import Objective, ScoreMatching
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import GaussHermite, MonteCarlo, Rule, Sobol, Stratified, Trapezoid
+from overparam.quadrature import GaussHermite, Rule, Trapezoid
+from overparam.sampling import MonteCarlo, Sobol, Stratified
 from overparam.state import State
 from overparam.teachers import Gaussian, GaussianMixture, Teacher
 from overparam.trajectory import Trajectory, every, load, log_spaced

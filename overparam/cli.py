@@ -52,8 +52,9 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _common(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
-            ) -> None:
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
     pass
 
 
@@ -75,8 +76,9 @@ def reproduce(
     name: Annotated[str, typer.Argument(help="An experiment, as 'overparam list' shows them.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the picture and the data; made if it is missing.")] = Path(),
     seed: Annotated[int | None, typer.Option(help="Seed of the start.", show_default=False)] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", show_default=False,
-                                                      help="Change a setting, for example --set M=5 or --set 'M=(4, 5, 6)'. Repeatable.")] = None,
+    changes: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="KEY=VALUE", show_default=False,
+        help="Change a setting, for example --set M=5 or --set 'M=(4, 5, 6)'. Repeatable.")] = None,
     minibatch: Annotated[bool, typer.Option("--minibatch", help="Also run the paper's minibatch descent: minutes.")] = False,
 ) -> None:
     """Compute a figure of a paper anew: writes NAME.png and NAME.nc and prints a summary."""
@@ -107,7 +109,7 @@ def info() -> None:
         from overparam.drivers.loop import versions
 
         found = cpu.info()
-        rows = {"overparam": f"{overparam.__version__}  ({Path(overparam.__file__).parent})", **{key: value for key, value in versions().items() if key != "overparam"},
+        rows = {**versions(), "overparam": f"{overparam.__version__}  ({Path(overparam.__file__).parent})",
                 "compiled core": Path(cpu.__file__).parent, "kernel in use": found["path"],
                 "kernels supported": " ".join(found["supported"]), "CPU features": " ".join(found["features"])}
         if found.get("warning"):

@@ -28,6 +28,7 @@ _AXES: dict[str, tuple[Callable[[Any], np.ndarray], str]] = {
     "steps": (lambda traj: traj.steps, r"step $\tau$"),
     "time": (lambda traj: traj.times, r"flow time $t$"),
 }
+_DASHES = ("-", "--", ":")  # one for each round through the colours
 _MANY = 8  # above this number of parameters a legend says less than it hides
 _VISIBLE = 1e-3  # share of the loss below which an error band is thinner than the line
 
@@ -75,8 +76,8 @@ def norms(traj: Trajectory, ax: Axes | None = None, labels: Sequence[str] | bool
     values = _horizontal(ax, traj, x)
     widths = np.linspace(3.4, 1.0, n) if n > 1 else [1.6]
     for i in range(n):
-        ax.plot(values, radius[:, i], color=COLOURS[i % len(COLOURS)], linewidth=widths[i], label=names[i] if names else None,
-                solid_capstyle="butt")
+        ax.plot(values, radius[:, i], color=COLOURS[i % len(COLOURS)], linestyle=_DASHES[i // len(COLOURS) % len(_DASHES)],
+                linewidth=widths[i], solid_capstyle="butt", label=names[i] if names else None)
     ax.set_ylim(bottom=0)
     ax.set_ylabel(r"distance $\|\mu_i-\mu^*\|$")
     if names:
@@ -94,8 +95,8 @@ def loss(traj: Trajectory, ax: Axes | None = None, law: Any = None, *, x: str = 
     ax : matplotlib Axes, optional
         Where to draw. None makes a figure.
     law : callable or (T,) array, optional
-        A loss to compare with, dashed: a function of flow time, such as a :class:`~overparam.rates.PowerLaw`, or one value for each record (NaN
-        where it does not apply).
+        A loss to compare with, dashed: a function of flow time, such as a :class:`~overparam.rates.PowerLaw`, or one value for each
+        record (NaN where it does not apply).
     x : {"time", "steps"}
         Horizontal axis: flow time, or steps.
 

@@ -2,7 +2,7 @@
 
 A rule is only (nodes, weights); nothing behind it can tell Gauss–Hermite from a sample. It is handed a :class:`Frame` (where the
 means are, along which axes) and returns a :class:`Layout`: a grid or a cloud of standard normal points per teacher component,
-with the box of parameters in which it may be used. Fixed rules follow their orders; :class:`overparam.planning.Auto` plans.
+with the box of parameters in which it may be used. Fixed rules follow their orders; :mod:`overparam.sampling` has the sampled ones; :class:`overparam.planning.Auto` plans.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from overparam._validation import check_choice, check_integer, check_positive, check_rng
+from overparam._validation import check_choice, check_integer, check_positive
 from overparam.geometry import Modes, find_modes, left_out, reach
 
-__all__ = ["Axis", "Cloud", "Frame", "GaussHermite", "Grid", "Layout", "MonteCarlo", "Rule", "Sobol", "Stratified",
-           "Trapezoid", "rule_from_description"]
+__all__ = ["Axis", "Cloud", "Frame", "GaussHermite", "Grid", "Layout", "Rule", "Trapezoid", "rule_from_description"]
 
 NEUTRAL = 1e-13  # spread, relative to the widest axis, below which an axis counts as having none
 
@@ -202,8 +201,8 @@ def trapezoid_axis(low: float, high: float, step: float) -> Axis:
 class Rule(ABC):
     """Base of all rules: `layout(frame)` returns the nodes for student and teacher as they stand in `frame`.
 
-    A user's own rule implements :meth:`layout`; a rule of sampled points may derive from :class:`SampledRule` and implement
-    only ``_draw``.
+    A user's own rule implements :meth:`layout`; a rule of sampled points may derive from
+    :class:`overparam.sampling.SampledRule` and implement only ``_draw``.
     """
 
     registry: ClassVar[dict[str, type[Rule]]] = {}
@@ -253,7 +252,8 @@ def _orders_for(orders: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
     return orders[:rank]
 
 
-def _fixed_layout(frame: Frame, grids: tuple[Grid | Cloud, ...], lost_rows: np.ndarray, lost_loss: float) -> Layout:
+def fixed_layout(frame: Frame, grids: tuple[Grid | Cloud, ...], lost_rows: np.ndarray, lost_loss: float) -> Layout:
+    """The layout of a rule without a tolerance: its box is where the axes need no new alignment."""
     wide = np.maximum(frame.spreads, frame.teacher_spreads) > 0
     slack = 0.1 * frame.spreads.max() + 1e-12
     return Layout(grids, **box(frame, wide, 0.5 * frame.spreads - 1e-300, 1.2 * frame.spreads + 0.01 * slack),
@@ -294,7 +294,7 @@ class GaussHermite(Rule):
     def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
         orders = _orders_for(self.orders, frame.rank)
         axes = tuple(hermite_axis(order) for order in orders + (1,) * (frame.params.shape[1] - frame.rank))
-        return _fixed_layout(frame, (Grid(axes),) * len(frame.means), np.zeros(len(frame.params)), 0.0)
+        return fixed_layout(frame, (Grid(axes),) * len(frame.means), np.zeros(len(frame.params)), 0.0)
 
 
 class Trapezoid(Rule):
@@ -348,98 +348,4 @@ class Trapezoid(Rule):
                 step = z[1] - z[0]
                 axes.append(Axis(z, step / np.sqrt(2 * np.pi) * np.exp(-z * z / 2), step))
             grids.append(Grid(tuple(axes) + (hermite_axis(1),) * (k - rank)))
-        return _fixed_layout(frame, tuple(grids), lost_rows, lost_loss)
-
-
-class SampledRule(Rule):
-    """Sampled standard normal points in independent replicates; the seed is fixed at construction.
-
-    Because the points depend only on the seed and the rank of the reduced space, ``value(params)`` is a function. The
-    standard error comes from the spread of the replicates.
-    """
-
-    def __init__(self, n: int, rng: Any = None, replicates: int = 16, *, entropy: list[int] | None = None) -> None:
-        self.replicates = check_integer(replicates, "replicates", minimum=2)
-        self.n = check_integer(n, "n", minimum=self.replicates)
-        if entropy is None:
-            entropy = [int(word) for word in check_rng(rng).integers(0, 2**32, size=4)]
-        self._entropy = list(entropy)
-
-    def settings(self) -> dict[str, Any]:
-        return {"n": self.n, "replicates": self.replicates, "entropy": self._entropy}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(n={self.n}, replicates={self.replicates})"
-
-    @abstractmethod
-    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-        """(size', rank) standard normal points of one replicate, size' <= size."""
-
-    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
-        rank, k = frame.rank, frame.params.shape[1]
-        rng = np.random.default_rng([*self._entropy, rank])
-        size = self.n // self.replicates
-        groups = [self._draw(size, rank, rng) if rank else np.zeros((1, 0)) for _ in range(self.replicates)]
-        nodes = np.zeros((sum(len(group) for group in groups), k))
-        nodes[:, :rank] = np.concatenate(groups)
-        cloud = Cloud(nodes, np.full(len(nodes), 1 / len(nodes)), self.replicates)
-        return _fixed_layout(frame, (cloud,) * len(frame.means), np.zeros(len(frame.params)), 0.0)
-
-
-class MonteCarlo(SampledRule):
-    """Independent standard normal points in the reduced space.
-
-    Parameters
-    ----------
-    n : int
-        Number of points in all; a mixture teacher uses them once per component.
-    rng : seed or numpy.random.Generator, optional
-        Drawn from once, at construction.
-    replicates : int
-        Independent groups the standard error is taken from; `n` is cut to a multiple of it.
-    """
-
-    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-        return rng.standard_normal((size, rank))
-
-
-class Stratified(SampledRule):
-    """Stratified standard normal points: one uniform point in every cell of equal probability.
-
-    In rank 1 a replicate of N points has N strata. In rank r it has ``floor(N**(1/r))`` strata *per axis* and one point in
-    each cell of their product (a jittered grid), so N is cut to that power; where it falls to 1 the rule is plain Monte Carlo.
-
-    Parameters
-    ----------
-    n, rng, replicates
-        As for :class:`MonteCarlo`.
-    """
-
-    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-        from overparam._core.sampling import stratified_normal
-
-        per_axis = int(np.floor(size ** (1 / rank) + 1e-9))
-        cells = np.stack(np.meshgrid(*[np.arange(per_axis)] * rank, indexing="ij"), axis=-1).reshape(-1, rank)
-        if per_axis == 1:
-            cells = np.zeros((size, rank), dtype=np.intp)
-        out = np.empty(cells.shape)
-        stratified_normal(rng.random(cells.shape), np.ascontiguousarray(cells, dtype=np.intp),
-                          np.full(rank, per_axis, dtype=np.intp), out)
-        return out
-
-
-class Sobol(SampledRule):
-    """Scrambled Sobol points (SciPy's), independently scrambled per replicate.
-
-    Parameters
-    ----------
-    n, rng, replicates
-        As for :class:`MonteCarlo`; a replicate's size is cut to a power of two.
-    """
-
-    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-        from scipy.special import ndtri
-        from scipy.stats import qmc
-
-        points = qmc.Sobol(rank, scramble=True, rng=rng).random_base2(int(np.log2(size)))
-        return ndtri(np.clip(points, 1e-16, 1 - 1e-16))
+        return fixed_layout(frame, tuple(grids), lost_rows, lost_loss)

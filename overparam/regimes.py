@@ -173,8 +173,9 @@ def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
     r"""Return the speed :math:`2\pi_i\sqrt{\pi/8}\,\frac{r^2}{4}\,e^{-r^2/8}` at which a far parameter at least moves away in the end.
 
     For one far and one near parameter of equal weight, :math:`\pi_i=1/2`, it is the speed itself at large r:
-    :math:`L\simeq\sqrt{\pi/8}\,r\,e^{-r^2/8}` and :math:`\dot r=-\partial_r L`. m far parameters at one place with near ones of total weight
-    :math:`\pi_0` move :math:`\pi_i/\sqrt{\pi_{far}\pi_0}\ge 2\pi_i` times as fast.
+    :math:`L\simeq\sqrt{\pi/8}\,r\,e^{-r^2/8}` and :math:`\dot r=-\partial_r L`. One of several far parameters at one place, of total
+    weight :math:`\pi_{far}` beside near ones of total weight :math:`\pi_0`, moves :math:`\pi_i/\sqrt{\pi_{far}\pi_0}\ge 2\pi_i`
+    times as fast.
 
     Parameters
     ----------
@@ -226,9 +227,11 @@ def _reason(groups: list[tuple[int, ...]], stretch: np.ndarray, start: float, en
     converged, diverged, undecided = groups
     said = []
     if converged:
-        said.append(f"{len(converged)} within {NEAR:g} of the target and closing in (largest distance {stretch[-1, list(converged)].max():.3g})")
+        largest = stretch[-1, list(converged)].max()
+        said.append(f"{len(converged)} within {NEAR:g} of the target and closing in (largest distance {largest:.3g})")
     if diverged:
-        said.append(f"{len(diverged)} beyond {FAR:.4g} and moving away (smallest distance {stretch[-1, list(diverged)].min():.4g})")
+        smallest = stretch[-1, list(diverged)].min()
+        said.append(f"{len(diverged)} beyond {FAR:.4g} and moving away (smallest distance {smallest:.4g})")
     if undecided:
         ends = stretch[-1, list(undecided)]
         span = f"{ends[0]:.4g}" if ends.size == 1 else f"{ends.min():.4g} to {ends.max():.4g}"

@@ -19,8 +19,8 @@ _EXPERIMENTS: dict[str, Experiment] = {}
 def register(name: str) -> Callable[[Experiment], Experiment]:
     """Make a function an experiment: ``@register("paper.figure")``.
 
-    The function takes settings by keyword only in use, each with a default, and returns an :class:`~overparam.experiments.ExperimentResult`. The
-    first line of its docstring is what ``overparam list`` shows.
+    The function takes settings, each with a default, and returns an :class:`~overparam.experiments.ExperimentResult`. The first
+    line of its docstring is what ``overparam list`` shows.
 
     Parameters
     ----------

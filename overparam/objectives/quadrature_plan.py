@@ -12,7 +12,7 @@ from overparam.bounds import Majorant
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.planning import Auto, Demand, discretisation
-from overparam.quadrature import Cloud, Frame, Grid, Layout, Rule
+from overparam.quadrature import Frame, Grid, Layout, Rule
 from overparam.state import State
 
 __all__ = ["Measure", "QuadraturePlan", "is_tight"]

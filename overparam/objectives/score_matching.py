@@ -12,7 +12,8 @@ from overparam.geometry import reduce_state
 from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
 from overparam.objectives.quadrature_plan import Measure, QuadraturePlan
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Rule, Sobol, rule_from_description
+from overparam.quadrature import Rule, rule_from_description
+from overparam.sampling import Sobol
 from overparam.state import State
 from overparam.teachers import Teacher, teacher_from_description
 

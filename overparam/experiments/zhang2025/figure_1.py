@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -151,9 +151,10 @@ def figure_1(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, sc
              batch_size: int = 20_000, minibatch_runs: int = 1, progress: bool | None = None) -> Figure1Result:
     r"""Two fates of gradient descent on score matching: from M = 4 all parameters converge, from M = 6 only one does.
 
-    A student of n identity-covariance Gaussians of equal weight learns the single Gaussian N(0, I). The parameters start in a tight cluster,
-    :math:`\mu_i=(M,0,\dots,0)+\sigma z_i` with :math:`z_i\sim N(0,I_d)`, and follow gradient descent on the exact loss. A spread
-    :math:`\sigma` grows by about :math:`e^{M^2}` while the cluster travels to the target; so :math:`M_c^2\approx\ln(1/\sigma)` plus a constant parts the fates.
+    A student of n identity-covariance Gaussians of equal weight learns the single Gaussian N(0, I). The parameters start in a
+    tight cluster, :math:`\mu_i=(M,0,\dots,0)+\sigma z_i` with :math:`z_i\sim N(0,I_d)`, and follow gradient descent on the
+    exact loss. A small spread grows by :math:`e^{M^2}` on the cluster's way to the target, so :math:`M^2=\ln(1/\sigma)` plus a
+    constant parts the two fates.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dataset", "panels", "table"]
 
-NOISE = "#888888"
+NOISE = "0.3"
 LAW = plotting.COLOURS[1]
 PUBLISHED = "black"
 STEEPEST = -8.0  # slopes below are cut off: the loss of a run that passes through a stationary point dives
@@ -53,24 +53,25 @@ def panels(result: Figure1Result) -> Figure:
 
 
 def _draw_norms(ax: Axes, run: Run, legend: bool) -> None:
-    for noisy in run.minibatch:
-        for series in _norms_of(noisy).T:
-            ax.plot(_steps(noisy), series, color=NOISE, linewidth=0.8, alpha=0.7)
     plotting.norms(run.trajectory, ax, labels=None if legend else False, x="steps", target=np.zeros(run.trajectory.d))
+    for noisy in run.minibatch:  # on top: they hardly leave the exact lines, and would hide behind them
+        for series in _norms_of(noisy).T:
+            ax.plot(_steps(noisy), series, color=NOISE, linewidth=0.8, linestyle=(0, (1, 3)))
     ax.set_title(f"$M={run.M:g}$: {_verdict(run)}", fontsize="medium")
     ax.set_ylabel(r"distance to target $\|\mu_i\|$")
 
 
 def _draw_loss(ax: Axes, run: Run) -> None:
-    for number, noisy in enumerate(run.minibatch):
-        ax.plot(_steps(noisy), _logarithmic(noisy.loss), color=NOISE, linewidth=0.8, alpha=0.8, label=None if number else "minibatches")
     plotting.loss(run.trajectory, ax, x="steps")
     ax.lines[-1].set_label("exact")
+    for number, noisy in enumerate(run.minibatch):
+        ax.plot(_steps(noisy), _logarithmic(noisy.loss), color=NOISE, linewidth=0.6, label=None if number else "minibatches")
     late = _last_decade(run)
     steps, loss = _steps(run.trajectory), np.asarray(run.trajectory.loss)
-    if run.law is not None:
-        ax.plot(steps[late], run.law.values[late], color=LAW, linestyle="--", linewidth=1.8, label=f"law {run.law.formula}")
-    if run.regime.diverged and run.law is not None and late.any():
+    law = run.law
+    if law is not None:
+        ax.plot(steps[late], law.values[late], color=LAW, linestyle="--", linewidth=1.8, label=f"law {law.formula}")
+    if law is not None and run.regime.diverged:
         first = np.flatnonzero(late)[0]
         guide = 2.5 * loss[first] * (steps[late] / steps[first]) ** -1.0  # above the curve: a slope has no height of its own
         ax.plot(steps[late], guide, color=PUBLISHED, linestyle=":", linewidth=1.4, label="published slope $-1$")
@@ -146,9 +147,11 @@ def dataset(result: Figure1Result) -> Dataset:
     meaning = {"loss": "exact loss", "loss_error": "bound of its error", "grad_norm": "norm of the whole gradient",
                "local_slope": "d ln loss / d ln time", "law": "late-time law that goes with the verdict",
                "norm": "distance of a parameter from the target", "params": "parameters"}
-    variables: dict[str, Any] = {name: (("M", "step", *dims.get(name, ())), values, {"long_name": meaning[name]}) for name, values in data.items()}
+    variables: dict[str, Any] = {name: (("M", "step", *dims.get(name, ())), values, {"long_name": meaning[name]})
+                                 for name, values in data.items()}
     facts = {"regime": [run.regime.name for run in result.runs], "status": [traj.status for traj in exact],
-             "converged": [len(run.regime.converged) for run in result.runs], "diverged": [len(run.regime.diverged) for run in result.runs],
+             "converged": [len(run.regime.converged) for run in result.runs],
+             "diverged": [len(run.regime.diverged) for run in result.runs],
              "late_slope": [run.late_slope for run in result.runs], "law_ratio": [run.law_ratio for run in result.runs],
              "wall_time": [traj.wall_time for traj in exact], "evaluations": [traj.evaluations for traj in exact]}
     variables |= {name: ("M", values) for name, values in facts.items()}
@@ -210,7 +213,8 @@ def _column(run: Run, tol: float) -> dict[str, str]:
     cells = {
         "": f"M = {run.M:g}",
         "verdict": regime.name,
-        "converged, diverged": f"{len(regime.converged)}, {len(regime.diverged)}" + (f" ({len(regime.undecided)} undecided)" if regime.undecided else ""),
+        "converged, diverged": ", ".join(str(len(group)) for group in (regime.converged, regime.diverged))
+                               + (f" ({len(regime.undecided)} undecided)" if regime.undecided else ""),
         "final norms": _several(np.sort(run.norms[-1])),
         "final loss": f"{traj.loss[-1]:.6g} (error <= {traj.loss_error[-1]:.1e})",
         "late slope": _number(run.late_slope, ".3f"),

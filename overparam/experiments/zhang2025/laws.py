@@ -1,8 +1,8 @@
 r"""What the loss of a score-matching run on a single Gaussian does late, equal weights, at flow time :math:`t=\eta\tau`.
 
-Derived from the loss and checked against exact runs; neither law has a fitted constant. The paper states the orders of
-magnitude: a bound :math:`O(\tau^{-1/2})` where all converge (Theorem 3.2), :math:`\Theta(1/\tau)` up to :math:`\tau^{-\epsilon}` where one does
-(Theorems 3.5 and 3.7).
+Derived from the loss and checked against exact runs; neither law has a fitted constant. The paper states orders of magnitude:
+a bound :math:`O(\tau^{-1/2})` where all converge (Theorem 3.2); :math:`O(\tau^{-1})`, but not below
+:math:`\tau^{-1-\epsilon}`, where one does (Theorems 3.5 and 3.7).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def all_converge(times: Any, n: int, k: int = 1) -> np.ndarray:
     r"""Return :math:`L = k n^2/(64 t^2)`.
 
     When all n parameters are near the target, their second moment :math:`S=\frac1n\sum\mu_i\mu_i^\top` about it obeys
-    :math:`S^{-1}(t)=S^{-1}(0)+\frac8n t` and :math:`L=\mathrm{tr}\,S^2`. Each of the k directions in which S was not tiny at the start has forgotten
-    it by then.
+    :math:`S^{-1}(t)=S^{-1}(0)+\frac8n t`, and :math:`L=\mathrm{tr}\,S^2`. In the k directions in which S was not tiny at the start it
+    ends as :math:`n/(8t)`, whatever it was.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def far_parameters(times: Any, radius: Any, *, leading: bool = False) -> np.ndar
 
     To leading order in 1/r it is :math:`16m/(t r^2)`. The next order follows too: m parameters at distance r have the loss
     :math:`L\propto r\,e^{-r^2/8}(1+a/r^2+\dots)`, the flow is :math:`m\dot r=-\partial_r L`, and integrated they give
-    :math:`L t r^2/(16m) = 1+16/r^2+O(r^{-4})`, whatever a is. Written as :math:`1/(1-16/r^2)` it is 6 % below the truth at r = 7.45, where a run
-    to t = 200 ends, 1 % at r = 12 and 0.2 % at r = 17; the leading order alone is 33, 12 and 6 % below.
+    :math:`L t r^2/(16m) = 1+16/r^2+O(r^{-4})`, whatever a is. Written as :math:`1/(1-16/r^2)` it is 6 % below the truth at
+    r = 7.45, where a run to t = 200 ends, 1 % at r = 12 and 0.2 % at r = 17; the leading order alone is 33, 12 and 6 % below.
 
     Parameters
     ----------

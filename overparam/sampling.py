@@ -1,0 +1,108 @@
+"""Sampled rules: Monte Carlo, stratified and scrambled Sobol points, with replicates that tell the standard error."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_integer, check_rng
+from overparam.quadrature import Cloud, Frame, Layout, Rule, fixed_layout
+
+__all__ = ["MonteCarlo", "SampledRule", "Sobol", "Stratified"]
+
+
+class SampledRule(Rule):
+    """Sampled standard normal points in independent replicates; the seed is fixed at construction.
+
+    Because the points depend only on the seed and the rank of the reduced space, ``value(params)`` is a function. The
+    standard error comes from the spread of the replicates.
+    """
+
+    def __init__(self, n: int, rng: Any = None, replicates: int = 16, *, entropy: list[int] | None = None) -> None:
+        self.replicates = check_integer(replicates, "replicates", minimum=2)
+        self.n = check_integer(n, "n", minimum=self.replicates)
+        if entropy is None:
+            entropy = [int(word) for word in check_rng(rng).integers(0, 2**32, size=4)]
+        self._entropy = list(entropy)
+
+    def settings(self) -> dict[str, Any]:
+        return {"n": self.n, "replicates": self.replicates, "entropy": self._entropy}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n={self.n}, replicates={self.replicates})"
+
+    @abstractmethod
+    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+        """(size', rank) standard normal points of one replicate, size' <= size."""
+
+    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
+        rank, k = frame.rank, frame.params.shape[1]
+        rng = np.random.default_rng([*self._entropy, rank])
+        size = self.n // self.replicates
+        groups = [self._draw(size, rank, rng) if rank else np.zeros((1, 0)) for _ in range(self.replicates)]
+        nodes = np.zeros((sum(len(group) for group in groups), k))
+        nodes[:, :rank] = np.concatenate(groups)
+        cloud = Cloud(nodes, np.full(len(nodes), 1 / len(nodes)), self.replicates)
+        return fixed_layout(frame, (cloud,) * len(frame.means), np.zeros(len(frame.params)), 0.0)
+
+
+class MonteCarlo(SampledRule):
+    """Independent standard normal points in the reduced space.
+
+    Parameters
+    ----------
+    n : int
+        Number of points in all; a mixture teacher uses them once per component.
+    rng : seed or numpy.random.Generator, optional
+        Drawn from once, at construction.
+    replicates : int
+        Independent groups the standard error is taken from; `n` is cut to a multiple of it.
+    """
+
+    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal((size, rank))
+
+
+class Stratified(SampledRule):
+    """Stratified standard normal points: one uniform point in every cell of equal probability.
+
+    In rank 1 a replicate of N points has N strata. In rank r it has ``floor(N**(1/r))`` strata *per axis* and one point in
+    each cell of their product (a jittered grid), so N is cut to that power; where it falls to 1 the rule is plain Monte Carlo.
+
+    Parameters
+    ----------
+    n, rng, replicates
+        As for :class:`MonteCarlo`.
+    """
+
+    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+        from overparam._core.sampling import stratified_normal
+
+        per_axis = int(np.floor(size ** (1 / rank) + 1e-9))
+        cells = np.stack(np.meshgrid(*[np.arange(per_axis)] * rank, indexing="ij"), axis=-1).reshape(-1, rank)
+        if per_axis == 1:
+            cells = np.zeros((size, rank), dtype=np.intp)
+        out = np.empty(cells.shape)
+        stratified_normal(rng.random(cells.shape), np.ascontiguousarray(cells, dtype=np.intp),
+                          np.full(rank, per_axis, dtype=np.intp), out)
+        return out
+
+
+class Sobol(SampledRule):
+    """Scrambled Sobol points (SciPy's), independently scrambled per replicate.
+
+    Parameters
+    ----------
+    n, rng, replicates
+        As for :class:`MonteCarlo`; a replicate's size is cut to a power of two.
+    """
+
+    def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+        from scipy.special import ndtri
+        from scipy.stats import qmc
+
+        points = qmc.Sobol(rank, scramble=True, rng=rng).random_base2(int(np.log2(size)))
+        return ndtri(np.clip(points, 1e-16, 1 - 1e-16))

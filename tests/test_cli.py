@@ -58,7 +58,8 @@ def test_default_folder_is_the_current_one(tmp_path, monkeypatch):
 
 
 def test_seed_minibatch_and_tuples_reach_the_experiment(tmp_path):
-    result = call("reproduce", NAME, "--out", tmp_path, *SHORT[2:], "--set", "M=(1, 1.5)", "--seed", 7, "--minibatch", "--set", "batch_size=50")
+    result = call("reproduce", NAME, "--out", tmp_path, *SHORT[2:], "--set", "M=(1, 1.5)", "--seed", 7, "--minibatch",
+                  "--set", "batch_size=50")
     assert result.exit_code == 0, result.output
     with xarray.open_dataset(tmp_path / f"{NAME}.nc", engine="h5netcdf") as data:
         settings = json.loads(data.attrs["settings"])

@@ -97,7 +97,7 @@ def test_far_law_is_exact_to_first_order(n):
     # one near, n - 1 far at the same place: the flow dr/dt = -L'(r)/m, integrated on the exact loss from r = 4 to r
     objective = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-9))
     m = n - 1
-    radii = np.linspace(4.0, 14.0, 401)
+    radii = np.linspace(4.0, 14.0, 201)
     found = [objective.value_and_grad(np.array([0.0] + [r] * m)[:, None]) for r in radii]
     loss, speed = np.array([value for value, _ in found]), np.array([-grad[1, 0] for _, grad in found])
     slowness = 1 / speed
@@ -183,10 +183,11 @@ def test_data_set_holds_the_runs(short, tmp_path):
 def test_a_run_that_ends_early_is_padded_with_nan():
     result = op.experiments.run(NAME, M=(1.0, 6.0), step_size=6.0, steps=200, tol=1e-6)
     ends = [int(run.trajectory.steps[-1]) for run in result.runs]
-    assert result.runs[1].trajectory.status in ("unstable", "too_hard") and ends[1] < ends[0] == 200 or ends[0] < 200
+    assert result.runs[1].trajectory.status in ("unstable", "too_hard") and ends[1] < 200
     data = result.to_xarray()
     assert np.isfinite(data.loss.values[1, data.step.values == ends[1]]).all()
     assert np.isnan(data.loss.values[1, data.step.values > ends[1]]).all()
+    assert all(np.isfinite(run.trajectory.loss).all() for run in result.runs)
     assert result.runs[1].trajectory.status in result.summary()
     result.draw().canvas.draw()
 
@@ -222,8 +223,9 @@ def test_edges_of_the_settings_can_be_summarised_drawn_and_saved(settings, tmp_p
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("M", "six"), ("M", ()), ("M", (4.0, 4.0)), ("M", np.inf), ("M", [[4.0], [6.0]]), ("n", 0), ("n", 2.5), ("d", 0), ("d", True), ("scale", -1.0),
-    ("scale", "tiny"), ("step_size", 0.0), ("step_size", np.nan), ("steps", -1), ("steps", "many"), ("seed", -1), ("seed", 1.5),
+    ("M", "six"), ("M", ()), ("M", (4.0, 4.0)), ("M", np.inf), ("M", [[4.0], [6.0]]), ("n", 0), ("n", 2.5), ("d", 0), ("d", True),
+    ("scale", -1.0), ("scale", "tiny"), ("step_size", 0.0), ("step_size", np.nan), ("steps", -1), ("steps", "many"),
+    ("seed", -1), ("seed", 1.5),
     ("tol", 0.0), ("records", 0), ("minibatch", "yes"), ("minibatch", 1), ("batch_size", 0), ("minibatch_runs", 0), ("progress", "loud"),
 ])
 def test_bad_settings_are_named(key, value):

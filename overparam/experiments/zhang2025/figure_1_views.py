@@ -193,7 +193,7 @@ def _minibatch_variables(result: Figure1Result, steps: np.ndarray) -> dict[str, 
 def table(result: Figure1Result) -> str:
     """Return a table with one column for each M."""
     shown = ("n", "d", "scale", "step_size", "steps", "seed", "tol")
-    head = f"{result.name}: " + ", ".join(f"{key}={result.settings[key]:g}" for key in shown)
+    head = f"{result.name}: " + ", ".join(f"{key}={result.settings[key]}" for key in shown)
     parts = [head]
     for first in range(0, len(result.runs), COLUMNS):
         columns = [_column(run, result.settings["tol"]) for run in result.runs[first:first + COLUMNS]]

@@ -134,23 +134,32 @@ def find_modes(params: np.ndarray, weights: np.ndarray, component: np.ndarray, s
         log_w = log_softmax(x @ tilt.T + offset, weights)
         return log_w[own, own] - ((x - component) ** 2).sum(axis=1) / 2, log_w
 
+    def slope(x: np.ndarray, log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        w = np.exp(log_w)
+        off = tilt - (w @ tilt)[:, None, :]
+        return component - x + off[own, own], w, off
+
     x = np.repeat(component[None], n, axis=0) if start is None else start
     best, log_w = look(x)
-    for _ in range(200):
-        w = np.exp(log_w)
-        v = w @ tilt
-        gradient = component - x + tilt - v
+    gradient, w, off = slope(x, log_w)
+    for _ in range(100):
         if (gradient**2).sum(axis=1).max() < 0.01:
             break
-        off = tilt - v[:, None, :]
-        covariance = np.einsum("bn,bnk,bnl->bkl", w, off, off)
-        step = np.linalg.solve(np.eye(k) + covariance, gradient[:, :, None])[:, :, 0]
+        hessian = np.eye(k) + np.einsum("bn,bnk,bnl->bkl", w, off, off)
+        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        gain = 1e-4 * np.einsum("nk,nk->n", gradient, step)  # Armijo's: a tie is no progress, and two of them a cycle
         size = np.ones((n, 1))
         trial, log_w = look(x + step)
-        while (trial < best).any() and size.min() > 1e-30:
-            size[trial < best] /= 4
+        short = trial < best + gain
+        while short.any() and size[short].min() > 1e-12:
+            size[short] /= 4
             trial, log_w = look(x + size * step)
-        x, best = x + size * step, trial
+            short = trial < best + size[:, 0] * gain
+        size[short] = 0.0  # rounding decides: stay
+        x, (best, log_w) = x + size * step, look(x + size * step)
+        gradient, w, off = slope(x, log_w)
+        if not size.any():
+            break
     return Modes(points=x + gradient, log_peaks=best + (gradient**2).sum(axis=1) / 2)
 
 

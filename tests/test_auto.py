@@ -50,6 +50,20 @@ def test_error_is_below_ten_times_the_tolerance(rank, kind):
         assert against_bound.max() <= 1, (params.tolist(), weights.tolist(), against_bound.tolist())
 
 
+@pytest.mark.parametrize("separation", [0.5, 3.0, 8.9, 9.0, 9.1, 15.0, 25.0])
+@pytest.mark.parametrize("near", [0.0, 1e-3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_near_one_far(separation, near, sign):
+    """The far row lives around the crossing at half the separation, with weight e^{-r²/8}: a grid that stops short sees nothing."""
+    params = sign * np.array([[near], [separation]])
+    found = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=TOL)).estimate(params)
+    x = np.linspace(-14, 26, 200_001)  # plain sums of the Stein form: 40 nodes per unit of the sharpest crossing
+    density = np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * (x[1] - x[0])
+    truth = density @ oracles.stein_integrand(sign * x[:, None], params, np.full(2, 0.5))
+    assert_allclose(found.value, truth[0], rtol=TOL)
+    assert_allclose(found.grad[:, 0], truth[1:], rtol=TOL)
+
+
 def test_far_cluster_at_flow_time_1e14():
     """One mean at 0 and four at 17.15: the integrand of the far rows lives at half their distance with weight 1e-16."""
     params = np.array([[0.0], [17.15], [17.15], [17.15], [17.15]])

@@ -1,0 +1,412 @@
+"""The contract of every objective: kernel = twin, gradient = difference quotient, symmetries, closed forms, any sensible input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import special_ortho_group
+
+import overparam as op
+from overparam import _reference
+from overparam.objectives.quadrature_plan import Measure
+
+TOL = 1e-10
+EPS = np.finfo(float).eps
+
+
+@dataclass(frozen=True)
+class Case:
+    """One objective and a point at which it is looked at; `make(teacher arguments, rule)` rebuilds it elsewhere in space."""
+
+    name: str
+    means: Any
+    params: Any
+    teacher_weights: Any = None
+    weights: Any = None
+    rule: op.Rule = field(default_factory=lambda: op.Auto(tol=TOL))
+
+    def make(self, means=None, weights=None, rule=None):
+        means = np.array(self.means if means is None else means, dtype=float)
+        teacher = op.Gaussian(means[0]) if len(means) == 1 and self.teacher_weights is None else op.GaussianMixture(means, self.teacher_weights)
+        return op.ScoreMatching(teacher, weights=self.weights if weights is None else weights, rule=self.rule if rule is None else rule)
+
+    def point(self):
+        return np.array(self.params, dtype=float)
+
+    @property
+    def exact(self):
+        """Whether the rule promises a tolerance."""
+        return isinstance(self.rule, op.Auto)
+
+
+THREE = [[0.9, -0.4], [-0.7, 0.8], [1.6, 0.3]]
+FIVE = [[2.0, 0.1, 0.0], [-1.0, 0.4, 0.3], [0.2, -0.6, 0.1], [0.5, 0.5, -0.2], [-0.3, 0.0, 0.4]]
+LINE = [[1.3, 0.0, 0.5], [1.1, 0.2, 0.5]]
+OBJECTIVES = [
+    Case("one parameter", [[0.5, -1.0]], [[2.0, 1.0]]),
+    Case("two parameters", [[0.5]], [[2.0], [-0.5]]),
+    Case("two parameters in 3-D", [[0.0, 0.3, 1.0]], LINE),
+    Case("five parameters", [[0.1, 0.2, -0.3]], FIVE, rule=op.Auto(tol=1e-8)),
+    Case("unequal weights", [[0.2, 0.0]], THREE, weights=[0.7, 0.2, 0.1]),
+    Case("mixture of one", [[0.2, 0.0]], THREE, teacher_weights=[1.0]),
+    Case("mixture of two", [[-1.0, 0.0], [1.2, 0.5]], THREE),
+    Case("mixture of three", [[-2.0], [0.3], [1.5]], [[1.0], [-1.0], [0.2], [2.5]], teacher_weights=[0.5, 0.2, 0.3], weights=[0.4, 0.3, 0.2, 0.1]),
+    Case("tight and far", [[0.0, 0.0]], [[4.0 + 1e-5, 0.0], [4.0, 2e-5], [4.0, -1e-5]]),
+    Case("Gauss-Hermite", [[0.2, 0.0]], THREE, rule=op.GaussHermite((40, 30))),
+    Case("Gauss-Hermite, mixture", [[-1.0, 0.0], [1.2, 0.5]], THREE, rule=op.GaussHermite((60, 50))),
+    Case("trapezoid", [[0.2, 0.0]], THREE, rule=op.Trapezoid((50, 45))),
+    Case("Sobol", [[0.2, 0.0]], THREE, rule=op.Sobol(2**12, rng=1)),
+    Case("stratified, mixture", [[-2.0], [0.3]], [[1.0], [-1.0]], rule=op.Stratified(2**12, rng=1)),
+    Case("Monte Carlo", [[0.2, 0.0]], THREE, rule=op.MonteCarlo(2**12, rng=1)),
+]
+every_case = pytest.mark.parametrize("case", OBJECTIVES, ids=lambda case: case.name)
+
+
+def relative(found, wanted):
+    """Largest error of a row relative to the largest row."""
+    return np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()
+
+
+@every_case
+def test_kernel_is_its_twin_on_the_same_nodes(case):
+    obj, params = case.make(), case.point()
+    state = obj.start(params)
+    plan = obj._plan_with(state, obj.rule, roomy=False)
+    frame, measure = plan._frame, Measure.of(plan._layout, plan._frame)
+    nodes, weights = measure.nodes, measure.weights
+    if measure.grid is not None:
+        nodes, weights = measure.grid.points()
+        nodes = nodes + measure.target
+    value, grad = _reference.score_matching(nodes, weights, measure.target, frame.params, np.log(frame.weights))
+    found, rows = obj.value_and_grad(params)
+    # two orders of summing some 1e4 terms; the tight case's rows are seen by the twin in absolute coordinates
+    assert_allclose(found, value, rtol=1e-12)
+    assert relative(rows, state.expand_gradient(grad @ plan._axes.T)) < 1e-12
+
+
+@every_case
+def test_gradient_is_the_difference_quotient_of_the_value(case):
+    """Of a fixed set of nodes for sampled rules (the frame turns with the parameters); of the loss itself for grids."""
+    params = case.point()
+    obj = case.make(rule=op.Auto(tol=1e-13)) if case.exact else case.make()
+    if isinstance(obj.rule, (op.Sobol, op.MonteCarlo, op.Stratified)):
+        plan = obj.plan(obj.start(params))
+
+        def value(at):
+            return plan.evaluate(obj.start(at)).value if at.shape[1] > 1 else plan.evaluate(obj.start(at)).value
+    else:
+        value = obj.value
+    grad = obj.grad(params)
+    step = 1e-3
+    for i, k in np.ndindex(params.shape):
+        bump = np.zeros_like(params)
+        bump[i, k] = step
+        quotient = 0.0
+        for shift, factor in ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60)):
+            quotient += factor * (value(params + shift * bump) - value(params - shift * bump)) / step
+        # sixth order: step^6 f^(7)/140 is below 1e-14 here; the values' rounding is amplified by 2/step
+        assert abs(quotient - grad[i, k]) < 1e-13 * 2 / step * (1 + value(params)), (i, k)
+
+
+@every_case
+def test_value_and_grad_are_the_separate_calls(case):
+    obj, params = case.make(), case.point()
+    value, grad = obj.value_and_grad(params)
+    assert obj.value(params) == value
+    assert_array_equal(obj.grad(params), grad)
+    found = obj.estimate(params)
+    assert found.value == value and found.reliable and found.nodes > 0
+    assert_array_equal(found.grad, grad)
+    assert isinstance(value, float) and grad.shape == params.shape and grad.dtype == np.float64
+    assert found.grad_error.shape == (len(params),)
+
+
+@every_case
+def test_permutation(case):
+    params = case.point()
+    order = np.random.default_rng(0).permutation(len(params))
+    weights = None if case.weights is None else np.array(case.weights)[order]
+    value, grad = case.make().value_and_grad(params)
+    other, permuted = case.make(weights=weights).value_and_grad(params[order])
+    # the frame's signs may depend on the order: an even rule does not notice, a sampled one sees mirrored points
+    slack = 1e-11 if case.exact or isinstance(case.rule, (op.GaussHermite, op.Trapezoid)) else 0.2
+    assert_allclose(other, value, rtol=slack)
+    assert relative(permuted, grad[order]) < slack * 10
+
+
+EXACT = [case for case in OBJECTIVES if case.exact]
+
+
+@pytest.mark.parametrize("case", EXACT, ids=lambda case: case.name)
+def test_rotation_and_translation(case):
+    """L(R mu + a; R mu* + a) = L(mu; mu*), and the gradient turns along: to twice the tolerance, for the plans may differ."""
+    params, means = case.point(), np.array(case.means, dtype=float)
+    d = params.shape[1]
+    turn = special_ortho_group.rvs(d, random_state=3) if d > 1 else -np.eye(1)
+    shift = np.linspace(-3.0, 7.0, d)
+    value, grad = case.make().value_and_grad(params)
+    moved, turned = case.make(means=means @ turn.T + shift).value_and_grad(params @ turn.T + shift)
+    # moving the tight case rounds its deviations of 1e-5 at 1e-16 * 10
+    slack = 2 * case.rule.tol + 1e-11
+    assert_allclose(moved, value, rtol=slack)
+    assert relative(turned, grad @ turn.T) < slack
+
+
+@pytest.mark.parametrize("case", EXACT, ids=lambda case: case.name)
+def test_more_coordinates_do_not_matter(case):
+    """The same points in a space of 40 dimensions: the reduced space is the same."""
+    params, means = case.point(), np.array(case.means, dtype=float)
+    d = params.shape[1]
+    basis = np.linalg.qr(np.random.default_rng(1).standard_normal((40, d)))[0]
+    value, grad = case.make().value_and_grad(params)
+    wide, rows = case.make(means=means @ basis.T).value_and_grad(params @ basis.T)
+    assert_allclose(wide, value, rtol=2 * case.rule.tol + 1e-11)
+    assert relative(rows, grad @ basis.T) < 2 * case.rule.tol + 1e-11
+
+
+def test_mixture_of_one_is_the_single_gaussian():
+    single = op.ScoreMatching(op.Gaussian([0.2, 0.0]))
+    mixture = op.ScoreMatching(op.GaussianMixture([[0.2, 0.0]]))
+    twice = op.ScoreMatching(op.GaussianMixture([[0.2, 0.0], [0.2, 0.0]], [0.25, 0.75]))
+    value, grad = single.value_and_grad(THREE)
+    for other in (mixture, twice):
+        found, rows = other.value_and_grad(THREE)
+        assert_allclose(found, value, rtol=2 * TOL)
+        assert relative(rows, grad) < 2 * TOL
+
+
+MIXTURES = [case for case in OBJECTIVES if len(case.means) > 1 and case.exact] + [
+    Case("far apart", [[-4.0], [4.0]], [[5.0], [-3.0], [0.0]]),
+    Case("student at one component", [[-2.0, 0.0], [2.0, 0.0]], [[2.0, 0.0], [2.1, 0.1]]),
+    Case("tight between", [[-1.0], [1.5]], [[4.0], [4.01], [4.02]]),
+    Case("rare component", [[0.0, 0.0], [3.0, 1.0]], THREE, teacher_weights=[0.999, 0.001]),
+]
+
+
+@pytest.mark.parametrize("case", MIXTURES, ids=lambda case: case.name)
+def test_mixture_teacher_against_adaptive_cubature(case):
+    params, means = case.point(), np.array(case.means)
+    equal = [np.full(len(rows), 1 / len(rows)) for rows in (params, means)]
+    weights, shares = (np.array(even if given is None else given) for even, given in zip(equal, (case.weights, case.teacher_weights)))
+    found = case.make().estimate(params)
+    scale = np.concatenate([[found.value], np.linalg.norm(found.grad, axis=1)])
+    value, grad = oracles.mixture_score_matching(params, weights, means, shares, scale, rtol=0.05 * TOL)
+    errors = np.concatenate([[abs(found.value - value)], np.linalg.norm(found.grad - grad, axis=1)])
+    assert found.reliable
+    assert (errors < 1.1 * TOL * scale).all(), errors / scale
+    # the bound, less what the oracle itself may be off
+    assert (errors <= np.append(found.value_error, found.grad_error) + 0.1 * TOL * scale).all()
+    assert (np.append(found.value_error, found.grad_error) < 1.01 * TOL * scale + 1e-12).all()
+
+
+# --- closed forms ----------------------------------------------------------------------------------------------------
+
+
+def test_one_parameter_is_a_quadratic():
+    """n = 1: v = mu, so L = |mu - mu*|^2 and the gradient is 2 (mu - mu*)."""
+    mean, mu = np.array([0.5, -1.0, 2.0]), np.array([[2.0, 1.0, 1.5]])
+    value, grad = op.ScoreMatching(op.Gaussian(mean)).value_and_grad(mu)
+    assert_allclose(value, ((mu - mean) ** 2).sum(), rtol=8 * EPS)
+    assert_allclose(grad, 2 * (mu - mean), rtol=8 * EPS)
+
+
+def test_one_parameter_against_a_mixture():
+    """n = 1: L = E|mu - v*|^2 = |mu - m|^2 + E|v*|^2 - |m|^2 with m = E v* the teacher's mean; the gradient is 2 (mu - m)."""
+    means, shares = np.array([[-1.0, 0.0], [2.0, 0.5]]), np.array([0.3, 0.7])
+    mu = np.array([[0.4, 1.0]])
+    obj = op.ScoreMatching(op.GaussianMixture(means, shares))
+    middle = shares @ means
+    value, grad = obj.value_and_grad(mu)
+    assert_allclose(grad[0], 2 * (mu[0] - middle), rtol=TOL)
+    assert_allclose(value - obj.value(middle[None]), ((mu[0] - middle) ** 2).sum(), rtol=3 * TOL)
+
+
+@pytest.mark.parametrize("means", [[[0.3, 0.1]], [[-1.0, 0.0], [1.2, 0.5]], [[-2.0, 1.0], [0.3, 0.0], [2.0, -3.0]]])
+def test_student_equal_to_its_teacher_has_no_loss(means):
+    teacher = op.GaussianMixture(means, np.arange(1, len(means) + 1) / sum(range(1, len(means) + 1)))
+    obj = op.ScoreMatching(teacher, weights=teacher.weights)
+    value, grad = obj.value_and_grad(means)
+    assert abs(value) < 1e-28  # squares of rounding errors
+    assert np.abs(grad).max() < 1e-14
+    x = np.random.default_rng(0).standard_normal((50, 2)) * 3
+    assert_allclose(obj.responsibilities(x, means), teacher.responsibilities(x), rtol=1e-12)
+    assert_allclose(obj.score(x, means), teacher.score(x), atol=1e-13)
+
+
+def test_far_student_sees_one_component_each():
+    """Symmetric pair at +-s far apart, teacher at 0: v = s tanh(s x), so L = s^2 E tanh^2(s x)."""
+    s = 1.7
+    x, w = np.polynomial.hermite_e.hermegauss(150)
+    expected = s**2 * (w @ np.tanh(s * x) ** 2) / w.sum()
+    assert_allclose(op.ScoreMatching(op.Gaussian([0.0])).value([[s], [-s]]), expected, rtol=1e-9)
+
+
+def test_zero_weight_takes_no_part():
+    """A parameter of weight 0 neither acts nor is acted on."""
+    teacher = op.GaussianMixture([[-1.0], [1.0]])
+    value, grad = op.ScoreMatching(teacher, weights=[0.5, 0.5]).value_and_grad([[2.0], [-0.5]])
+    found, rows = op.ScoreMatching(teacher, weights=[0.5, 0.0, 0.5]).value_and_grad([[2.0], [9.0], [-0.5]])
+    assert_allclose(found, value, rtol=2 * TOL)
+    assert_allclose(rows[[0, 2]], grad, rtol=2 * TOL)
+    assert rows[1, 0] == 0
+
+
+def test_time_shrinks_the_teacher():
+    means, params = np.array([[-1.0, 0.0], [1.2, 0.5]]), THREE
+    at_time = op.ScoreMatching(op.GaussianMixture(means), t=0.7)
+    by_hand = op.ScoreMatching(op.GaussianMixture(np.exp(-0.7) * means))
+    assert at_time.value(params) == by_hand.value(params)
+
+
+# --- input -----------------------------------------------------------------------------------------------------------
+
+
+def _read_only(params):
+    params.flags.writeable = False
+    return params
+
+
+FORMS = {
+    "list": lambda p: p.tolist(),
+    "read-only": _read_only,
+    "Fortran order": np.asfortranarray,
+    "strided": lambda p: np.repeat(p, 2, axis=0)[::2],
+    "reversed": lambda p: p[::-1].copy()[::-1],
+    "big-endian": lambda p: p.astype(">f8"),
+    "long double": lambda p: p.astype(np.longdouble),
+    "State": op.State.of,
+    "integers": lambda p: p.astype(int),
+    "small integers": lambda p: p.astype(np.int8),
+    "float32": lambda p: p.astype(np.float32),
+    "float16": lambda p: p.astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_real_array_will_do(form):
+    params = np.array([[1.0, -2.0], [0.0, 1.0], [3.0, 0.0]])  # whole numbers: every form holds them exactly
+    obj = op.ScoreMatching(op.Gaussian([0.5, 0.0]))
+    value, grad = obj.value_and_grad(params.copy())
+    found, rows = obj.value_and_grad(FORMS[form](params.copy()))
+    assert found == value
+    assert_array_equal(rows, grad)
+    assert obj.estimate(FORMS[form](params.copy())).value == value
+
+
+def test_input_is_not_changed():
+    params = np.array(THREE)
+    op.ScoreMatching(op.Gaussian([0.5, 0.0])).value_and_grad(params)
+    assert_array_equal(params, THREE)
+
+
+@pytest.mark.parametrize("split", [0.0, 0.3, 100.0])
+def test_state_equals_its_array(split):
+    params = np.array(THREE)
+    centre = np.array([split, -split])
+    state = op.State(centre=centre, deviations=params - centre)
+    obj = op.ScoreMatching(op.Gaussian([0.5, 0.0]))
+    value, grad = obj.value_and_grad(params)
+    found, rows = obj.value_and_grad(state)
+    # the parts round at eps * split
+    assert_allclose(found, value, rtol=2 * TOL + 100 * EPS * (1 + split))
+    assert relative(rows, grad) < 2 * TOL + 100 * EPS * (1 + split)
+
+
+def test_state_with_basis_and_origin_equals_its_array():
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 2)))[0]
+    origin = np.linspace(-1, 1, 6)
+    state = op.State(centre=np.array([0.5, 0.1]), deviations=np.array(THREE), basis=basis, origin=origin)
+    for teacher in (op.Gaussian(np.full(6, 0.3)), op.GaussianMixture(np.random.default_rng(1).standard_normal((2, 6)))):
+        obj = op.ScoreMatching(teacher, rule=op.Auto(tol=1e-8))
+        value, grad = obj.value_and_grad(state.params)
+        found, rows = obj.value_and_grad(state)
+        assert_allclose(found, value, rtol=2e-8)
+        assert relative(rows, grad) < 2e-8
+        x = np.linspace(0, 1, 12).reshape(2, 6)
+        assert_allclose(obj.score(x, state), obj.score(x, state.params), atol=1e-12)
+        assert_allclose(obj.responsibilities(x, state), obj.responsibilities(x, state.params), atol=1e-13)
+
+
+OBJ = op.ScoreMatching(op.Gaussian([0.0, 0.0]))
+BAD_PARAMS = {
+    "vector": ([1.0, 2.0], r"params must have 2 dimension.*\(2,\)"),
+    "cube": (np.zeros((2, 2, 2)), r"params must have 2 dimension.*\(2, 2, 2\)"),
+    "number": (3.0, r"params must have 2 dimension"),
+    "wrong d": (np.zeros((2, 3)), r"params have 3 coordinates.*2 dimension.*\(n, 2\)"),
+    "no rows": (np.zeros((0, 2)), r"params is empty \(shape \(0, 2\)\)"),
+    "no columns": (np.zeros((2, 0)), r"params is empty"),
+    "empty list": ([], r"params must have 2 dimension|params is empty"),
+    "ragged": ([[1.0, 2.0], [3.0]], r"params is not a rectangular array"),
+    "complex": (np.zeros((2, 2), complex), r"params must hold real numbers; got dtype complex128"),
+    "object": (np.array([[1, None], [2, 3]], dtype=object), r"params must hold real numbers; got dtype object"),
+    "text": ([["a", "b"]], r"params must hold real numbers"),
+    "None": (None, r"params must hold real numbers"),
+    "dates": (np.zeros((2, 2), "datetime64[s]"), r"params must hold real numbers"),
+    "NaN": ([[0.0, np.nan], [1.0, 1.0]], r"params must be finite; entry \(0, 1\) is nan"),
+    "infinite": ([[0.0, 0.0], [-np.inf, 1.0]], r"params must be finite; entry \(1, 0\) is -inf"),
+    "long double too large": (np.full((2, 2), np.longdouble("1e4000")), r"params must be finite"),
+}
+
+
+@pytest.mark.parametrize("method", ["value", "grad", "value_and_grad", "estimate", "start"])
+@pytest.mark.parametrize("kind", BAD_PARAMS)
+def test_bad_params(kind, method):
+    params, message = BAD_PARAMS[kind]
+    with pytest.raises(ValueError, match=message):
+        getattr(OBJ, method)(params)
+
+
+BAD_OBJECTIVES = {
+    "teacher": (lambda: op.ScoreMatching([0.0]), r"teacher must be an overparam.Teacher.*got \[0.0\]"),
+    "rule": (lambda: op.ScoreMatching(op.Gaussian([0.0]), rule=1e-9), r"rule must be an overparam.Rule.*got 1e-09"),
+    "negative time": (lambda: op.ScoreMatching(op.Gaussian([0.0]), t=-1.0), r"t must be a finite number not below 0; got -1.0"),
+    "infinite time": (lambda: op.ScoreMatching(op.Gaussian([0.0]), t=np.inf), r"t must be a finite number.*got inf"),
+    "negative weight": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[1.5, -0.5]), r"weights must not be negative; got \[1.5, -0.5\]"),
+    "sum of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[0.5, 0.6]), r"weights must sum to 1; they sum to 1.1"),
+    "no weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[]), r"weights is empty"),
+    "NaN weight": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[np.nan, 1.0]), r"weights must be finite; entry \(0,\) is nan"),
+    "complex weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[1j, 1.0]), r"weights must hold real numbers"),
+    "shape of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[[1.0]]), r"weights must have 1 dimension"),
+    "number of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[0.5, 0.5]).value([[1.0]]), r"weights has 2 entries and params 1 rows"),
+    "x of the score": (lambda: OBJ.score([[1.0]], THREE), r"x must have shape \(\.\.\., 2\).*\(1, 1\)"),
+    "x of the responsibilities": (lambda: OBJ.responsibilities([np.nan, 1.0], THREE), r"x must be finite"),
+    "tolerance": (lambda: op.Auto(tol=1e-20), r"tol must be a finite number not below 1e-14 and not above 0.1; got 1e-20"),
+    "tolerance 0": (lambda: op.Auto(tol=0), r"tol must be"),
+    "max_nodes": (lambda: op.Auto(max_nodes=0), r"max_nodes must be a whole number not below 1; got 0"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OBJECTIVES)
+def test_bad_arguments(kind):
+    call, message = BAD_OBJECTIVES[kind]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@every_case
+def test_description_makes_the_same_objective(case):
+    from overparam.objectives import from_description
+
+    obj = case.make()
+    again = from_description(obj.describe())
+    assert again.describe() == obj.describe()
+    assert again.value(case.point()) == obj.value(case.point())
+
+
+def test_minibatch_is_the_mean_over_the_draws():
+    params, batch = np.array(THREE), 500
+    for teacher in (op.Gaussian([0.2, 0.0]), op.GaussianMixture([[-1.0, 0.0], [1.2, 0.5]])):
+        obj = op.ScoreMatching(teacher, weights=[0.5, 0.3, 0.2])
+        found = obj.minibatch(params, batch, np.random.default_rng(5), errors=True)
+        x = teacher.sample(batch, np.random.default_rng(5))
+        target = x + teacher.score(x)
+        value, grad = _reference.score_matching(x, np.full(batch, 1 / batch), target, params, np.log([0.5, 0.3, 0.2]))
+        losses = ((obj.score(x, params) - teacher.score(x)) ** 2).sum(axis=1)
+        assert_allclose(found.value, value, rtol=1e-13)
+        assert relative(found.rows, grad) < 1e-13
+        assert_allclose(found.value_error, losses.std(ddof=1) / np.sqrt(batch), rtol=1e-12)

@@ -39,7 +39,8 @@ typedef struct op_measure {
 
 typedef struct op_job {
     const op_measure *measure;
-    ptrdiff_t n, k, varying, stride; /* stride = measure->block */
+    /* stride: measure->block, made an odd number of cache lines: rows a power of two apart share cache sets */
+    ptrdiff_t n, k, varying, stride;
     int form, small, factored;
     double *centre, *shift;       /* (k,): c; c - t */
     double *delta, *prior_delta;  /* (n, k) */
@@ -53,9 +54,10 @@ typedef struct op_job {
     double *outer_y;              /* (k - varying, OP_SLAB) */
     double *outer_weight;         /* (OP_SLAB,) */
     ptrdiff_t *odometer;          /* (k,) */
-    double *y;                    /* (varying, block) */
-    double *w, *a;                /* (n, block): the logits, then q w_i and q a_i */
-    double *D;                    /* (k, block) */
+    double *y;                    /* (varying, stride) */
+    double *w, *a;                /* (n, stride): the logits, then q w_i and q a_i */
+    double *D;                    /* (k, stride) */
+    double *norm, *scale, *uD;    /* (stride,): sum or mean of the softmax, what it is divided by, u.D */
     double *sum_rows;             /* (n, k, OP_CHUNK) */
     double *sum_a;                /* (n, OP_CHUNK) */
     double *sum_D;                /* (k, OP_CHUNK) */
@@ -85,17 +87,21 @@ static inline void *op_take(char *workspace, size_t *used, size_t count, size_t 
 static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspace)
 {
     char *base = (char *)workspace;
-    size_t used = 0, n = (size_t)m->n, k = (size_t)m->k, block = (size_t)m->block;
+    size_t used = 0, n = (size_t)m->n, k = (size_t)m->k, block;
     size_t inner = m->outer > 1 ? (size_t)m->inner : 0, d = sizeof(double);
     job->measure = m;
     job->n = m->n;
     job->k = m->k;
     job->varying = m->varying;
-    job->stride = m->block;
+    job->stride = m->block + (m->block / 8 % 2 ? 0 : 8);
+    block = (size_t)job->stride;
     job->w = op_take(base, &used, n * block, d);
     job->a = op_take(base, &used, n * block, d);
     job->D = op_take(base, &used, k * block, d);
     job->y = op_take(base, &used, k * block, d);
+    job->norm = op_take(base, &used, block, d);
+    job->scale = op_take(base, &used, block, d);
+    job->uD = op_take(base, &used, block, d);
     job->sum_rows = op_take(base, &used, n * k * 8, d);
     job->sum_a = op_take(base, &used, n * 8, d);
     job->sum_D = op_take(base, &used, k * 8, d);

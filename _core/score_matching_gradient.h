@@ -175,9 +175,9 @@ static void op_set_base(op_job *job, ptrdiff_t slot)
 #define OP_RUN(K, V, SMALL)                                                                                 \
     static void op_run_##K##_##V##_##SMALL(const op_job *job, ptrdiff_t slot)                               \
     {                                                                                                       \
-        const ptrdiff_t inner = job->measure->inner;                                                        \
-        for (ptrdiff_t start = 0; start < inner; start += job->stride)                                      \
-            op_block(K, V, SMALL, job, start, inner - start < job->stride ? inner - start : job->stride, slot); \
+        const ptrdiff_t inner = job->measure->inner, block = job->measure->block;                           \
+        for (ptrdiff_t start = 0; start < inner; start += block)                                            \
+            op_block(K, V, SMALL, job, start, inner - start < block ? inner - start : block, slot);         \
     }
 #define OP_RUN_BOTH(K, V) OP_RUN(K, V, 0) OP_RUN(K, V, 1)
 

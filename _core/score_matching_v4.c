@@ -7,6 +7,8 @@
 #include "cpu.h"
 
 #if OP_X86_64
+#include <immintrin.h>
+
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,bmi2,avx512f,avx512dq,avx512vl"))), apply_to = function)
 #else

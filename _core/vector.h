@@ -12,6 +12,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu.h"
+
+#if OP_X86_64
+#include <immintrin.h>
+#endif
+
 #define OP_CHUNK 8
 #define OP_PARTS (OP_CHUNK / OP_LANES)
 #define OP_ROUND_UP(count) (((count) + OP_CHUNK - 1) / OP_CHUNK * OP_CHUNK)
@@ -60,8 +66,20 @@ OP_INLINE vec op_select(bits mask, vec yes, vec no)
     return OP_AS_VEC((OP_AS_BITS(yes) & mask) | (OP_AS_BITS(no) & ~mask));
 }
 
-/* NaN in x is dropped, NaN in y stays. */
-OP_INLINE vec op_max(vec x, vec y) { return op_select(OP_LESS(y, x), x, y); }
+/* NaN in x is dropped, NaN in y stays. One instruction on x86, which the compiler does not find by itself. */
+OP_INLINE vec op_max(vec x, vec y)
+{
+#if OP_X86_64 && OP_LANES == 8
+    return (vec)_mm512_max_pd((__m512d)x, (__m512d)y);
+#elif OP_X86_64 && OP_LANES == 4
+    return (vec)_mm256_max_pd((__m256d)x, (__m256d)y);
+#elif OP_X86_64 && OP_LANES == 2
+    return (vec)_mm_max_pd((__m128d)x, (__m128d)y);
+#else
+    return op_select(OP_LESS(y, x), x, y);
+#endif
+}
+
 OP_INLINE vec op_min(vec x, vec y) { return op_select(OP_LESS(x, y), x, y); }
 
 /* Sum of the first `count` stored doubles, in a fixed order. */

@@ -174,7 +174,9 @@ class QuadraturePlan(Plan):
         floors = two + three
         if self._moving:  # a deviation row's integrand is smaller than the row's by about the spread
             floors = two * min(1.0, (4 + np.linalg.norm(centre)) * np.ptp(deviations, axis=0).max()) + three
-            two, three, moment = (np.append(part, part.mean()) for part in (two, three, moment))
+            mean_two, two = two.mean(), two * self._narrowness(deviations)
+            two = np.append(two, mean_two)
+            three, moment = (np.append(part, part.mean()) for part in (three, moment))
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
             floors = np.append(floors, two[-1] + three[-1])
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
@@ -182,6 +184,17 @@ class QuadraturePlan(Plan):
         demand = Demand(size, np.append(magnitudes, value), _ROUNDING * np.append(floors, square))
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
+
+    def _narrowness(self, deviations: np.ndarray) -> float:
+        """By how much a deviation row's first part, 2E[(w - 1/n) D], is smaller than 2E[w D].
+
+        Logits of equally weighted parameters within s of each other differ by at most s|x - c|, and |x - c| by less than the
+        largest distance plus 40 wherever the weight counts; so n w - 1 is at most four times that while it is small, and 0 for
+        coincident parameters, whose rows are equal and ask for nothing.
+        """
+        if np.ptp(self._frame.weights) > 0:
+            return 1.0
+        return min(1.0, 4 * (40 + self._frame.distances.max()) * float(np.linalg.norm(np.ptp(deviations, axis=0))))
 
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
@@ -191,7 +204,8 @@ class QuadraturePlan(Plan):
         else:
             found, demand = self._demand(self._evaluator, centre, deviations)
             n = len(deviations)
-            error = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size)
+            error = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size,
+                                   self._frame.offset)
             rows = error[:n] + demand.floors[:n] + self._layout.lost_rows
             if self._moving:
                 rows = rows + error[n] + demand.floors[n]

@@ -69,6 +69,11 @@ class Frame:
         return int((widths > NEUTRAL * widths.max()).sum()) if widths.max() > 0 else 0
 
     @property
+    def offset(self) -> float:
+        """Largest distance of a student mean from a teacher mean along an axis."""
+        return float(max((self.params.max(axis=0) - self.means.min(axis=0)).max(), (self.means.max(axis=0) - self.params.min(axis=0)).max()))
+
+    @property
     def distances(self) -> np.ndarray:
         """(n,) largest distance of each student mean from a teacher mean."""
         return np.linalg.norm(self.params[:, None] - self.means, axis=-1).max(axis=1)
@@ -231,7 +236,10 @@ def rule_from_description(description: dict[str, Any]) -> Rule:
     """Make the rule that `describe` described."""
     settings = dict(description)
     kind = check_choice(settings.pop("kind", None), "rule", Rule.registry)
-    return Rule.registry[kind](**settings)
+    try:
+        return Rule.registry[kind](**settings)
+    except TypeError as error:
+        raise ValueError(f"description of the rule {kind} does not fit: {error}") from None
 
 
 def _orders(value: Any) -> int | tuple[int, ...]:

@@ -86,7 +86,8 @@ static ptrdiff_t op_descend(const op_evaluator *e, const op_burst *b, double *ce
             *reason = OP_SHRUNK;
             return done;
         }
-        for (ptrdiff_t a = 0; a < k; a++) b->new_centre[a] = centre[a] - (b->moving_centre ? step * b->mean_row[a] : 0.0);
+        for (ptrdiff_t a = 0; a < k; a++)
+            b->new_centre[a] = b->moving_centre ? centre[a] - step * b->mean_row[a] : centre[a];
         for (ptrdiff_t i = 0; i < size; i++) b->new_deviations[i] = deviations[i] - step * b->rows[i];
         if (!op_all_finite(b->new_centre, k) || !op_all_finite(b->new_deviations, size)) {
             *reason = OP_NOT_FINITE;

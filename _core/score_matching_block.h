@@ -179,7 +179,7 @@ OP_INLINE void op_reduce_rows(const int GD, const int GY, const int WITH_A, cons
     for (; i < job->n; i++) op_reduce(1, GD, GY, WITH_A, job, i, a0, count, slot);
 }
 
-/* The phases of a block, each over all its chunks. First: p (see op_mean) and its norm, the sum or mean P of softmax.h. */
+/* The phases of a block, each over all its chunks. First: p (see op_mean) and its norm, the sum or mean of softmax.h. */
 OP_INLINE void op_weights(const int V, const int SMALL, const op_job *job, ptrdiff_t start, ptrdiff_t count,
                           ptrdiff_t slot)
 {

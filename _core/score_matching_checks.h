@@ -110,8 +110,8 @@ typedef struct op_distances {
 } op_distances;
 
 /* V_i = sum_j w_j |mu_i - mu_j|, or the bound sqrt(|delta_i - u|^2 + sum_j w_j |delta_j - u|^2) on it */
-static void op_mean_distance(const op_job *job, const op_distances *d, ptrdiff_t i, const double *u, const double *spread,
-                             double *V)
+static void op_mean_distance(const op_job *job, const op_distances *d, ptrdiff_t i, const double *u,
+                             const double *spread, double *V)
 {
     const ptrdiff_t n = job->n, k = job->k, stride = job->stride;
     if (n <= OP_PAIRWISE) {

@@ -1,4 +1,5 @@
-/* The kernels for AVX2 with fused multiply-add (level x86-64-v3), four lanes. op_path_supported asks for the features named here. */
+/* The kernels for AVX2 with fused multiply-add (level x86-64-v3), four lanes. op_path_supported asks for the features
+ * named here. */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

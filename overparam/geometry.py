@@ -167,32 +167,35 @@ def left_out(axis: int, side: int, edges: np.ndarray, modes: Modes, params: np.n
              share: float) -> tuple[np.ndarray, np.ndarray]:
     r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
 
-    Beyond an edge at distance :math:`L_i` from the mode of :math:`\varphi w_i` at most
-    :math:`G_i=e^{p_i}Q(L_i)` of its mass is left, :math:`e^{p_i}` the peak relative to that of :math:`\varphi` and Q the normal
-    tail; products of weights are bounded by the smaller factor, so row i loses at most
-    :math:`2\sum_l\omega_l\min(G_i,G_l)[1+\max_j\|\mu_i-\mu_j\|(\|x_i^*-\mu_i\|+L_i+\sqrt k+1)]`, with
-    :math:`\omega_l` the largest distance of :math:`\mu_l` from a teacher mean.
+    Beyond an edge at distance :math:`L_i` from the envelope of :math:`\varphi w_i` at most :math:`G_i=e^{p_i}Q(L_i)` of its mass is
+    left, Q the normal tail, and at most :math:`G_i(\|x_i^*-\mu_j\|+L_i+\sqrt k+1)` of its integral against
+    :math:`\|x-\mu_j\|`. Products of weights are bounded by either factor, so row i loses at most
+    :math:`2\sum_l\omega_l\min\{G_i[1+P_i(\|x_i^*-\mu_i\|+L_i+\sqrt k+1)],\,G_l[1+P_i(\|x_l^*-\mu_i\|+L_l+\sqrt k+1)]\}`, with
+    :math:`P_i=\max_j\|\mu_i-\mu_j\|` and :math:`\omega_l` the largest distance of :math:`\mu_l` from a teacher mean. A lattice
+    sum beyond its last node is at most the integral beyond it, since the envelope falls.
 
     Parameters
     ----------
     axis, side : int
         Axis, and -1 for its low end or +1 for its high end.
     modes, params, distances
-        Modes (n), means (n, k) and :math:`\omega` (n,).
+        Envelopes (n), means (n, k) and :math:`\omega` (n,).
     share : float
         Weight of the teacher component.
     """
     from scipy.special import log_ndtr
 
     lengths = side * edges[:, None] - side * modes.points[:, axis]
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", over="ignore"):
         tails = share * np.exp(modes.log_peaks + log_ndtr(-lengths))
-    n = len(params)
+    n, k = params.shape
     widest = np.linalg.norm(params[:, None] - params, axis=-1).max(axis=1) if n <= 256 \
         else np.full(n, 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max())
-    arm = np.linalg.norm(modes.points - params, axis=1) + np.sqrt(params.shape[1]) + 1
+    arms = np.linalg.norm(params[:, None] - modes.points, axis=-1) + np.sqrt(k) + 1  # (i, l)
+    weighted = tails[:, None, :] * (1 + widest[:, None] * (arms + np.maximum(lengths, 0)[:, None, :]))
+    own = weighted[:, np.arange(n), np.arange(n)]
     shared = np.minimum(tails[:, :, None], tails[:, None, :]) @ distances
-    return 2 * shared * (1 + widest * (arm + np.maximum(lengths, 0))), shared @ distances
+    return 2 * np.minimum(own[:, :, None], weighted) @ distances, shared @ distances
 
 
 def reach(axis: int, side: int, modes: Modes, params: np.ndarray, distances: np.ndarray, share: float,

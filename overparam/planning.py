@@ -11,7 +11,7 @@ import numpy as np
 from overparam._validation import check_integer, check_real
 from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_error, trapezoid_step
 from overparam.geometry import reach
-from overparam.quadrature import Axis, Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
+from overparam.quadrature import Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
 
 __all__ = ["Auto", "Demand", "TooHardError", "discretisation"]
 
@@ -47,20 +47,22 @@ class Demand:
         return np.maximum(tol * self.magnitudes, self.floors)
 
 
-def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant) -> np.ndarray:
+def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant, offset: float) -> np.ndarray:
     """(q,) bound on the discretisation error of a layout of grids: the sum of its axes' bounds.
 
-    With several teacher components the coarsest axis counts for all (the majorants are summed over components).
+    `offset` is the largest distance of a student mean from a teacher mean along an axis. With several teacher components the
+    coarsest axis counts for all (the majorants are summed over components).
     """
     total = np.zeros_like(size.two)
-    for number, (spread, teacher_spread) in enumerate(zip(spreads, teacher_spreads, strict=True)):
-        axes = [grid.axes[number] for grid in layout.grids]
-        if max(spread, teacher_spread) == 0:
-            continue
-        if axes[0].step is not None:
-            total += trapezoid_error([max(axis.step for axis in axes)], spread, teacher_spread, size)[0]
-        else:
-            total += hermite_error([min(axis.order for axis in axes)], [spread], teacher_spread, size)[0]
+    fixed = []
+    for axis in range(len(spreads)):
+        axes = [grid.axes[axis] for grid in layout.grids]
+        if axes[0].step is None:
+            fixed.append((min(one.order for one in axes), spreads[axis], teacher_spreads[axis]))
+        elif max(spreads[axis], teacher_spreads[axis]) > 0:
+            total += trapezoid_error([max(one.step for one in axes)], spreads[axis], teacher_spreads[axis], size)[0]
+    if fixed:
+        total += hermite_error(*np.array(fixed).T, size, offset).sum(axis=0)
     return total
 
 
@@ -116,7 +118,8 @@ class Auto(Rule):
             targets = demand.targets(_AIM * self.tol)
             layout = self._design(frame, demand.size.relative_to(0.6 * targets / max(1, frame.rank)), targets)
             demand = probe(layout)
-            error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size)
+            error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size,
+                                   frame.offset)
             if (error <= demand.targets(self.tol)).all():
                 return layout
         raise self._too_hard(frame, layout.size, why="the loss or a gradient row is too small against its integrand")
@@ -131,29 +134,27 @@ class Auto(Rule):
         """Axes for `size` (relative to the targets), grown spreads included; `targets` None: a first, coarse look."""
         teacher_spreads, spreads = frame.teacher_spreads, frame.spreads
         high = np.where(spreads > _NARROW, 1.06 * spreads + 0.01, 1.2 * spreads) if frame.roomy else spreads.copy()
+        twos = np.full(len(high), 2)
+        few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, frame.offset)[:, 0] <= 1
         rules: list[int | float] = []
         for axis, (spread, teacher_spread) in enumerate(zip(high, teacher_spreads, strict=True)):
-            order = hermite_order(max(spread, 1e-300), teacher_spread, size)
-            step = None
-            if max(spread, teacher_spread) > _NARROW or order is None:
-                step = trapezoid_step(spread, teacher_spread, size)
-            if order and (step is None or order <= 15 / step):
-                rules.append(order)
-                high[axis] = hermite_room(order, spread, teacher_spread, size) if frame.roomy else spread
-            else:
-                rules.append(step)
+            widest = max(spread, teacher_spread)
+            order = 2 if few[axis] else hermite_order(spread, teacher_spread, size, frame.offset) if widest < 1.5 else None
+            step = trapezoid_step(spread, teacher_spread, size) if widest > _NARROW or order is None else None
+            rules.append(order if order and (step is None or order <= 15 / step) else step)
+        if frame.roomy:
+            narrow = np.array([isinstance(rule, int) for rule in rules])
+            orders = np.array([rule if isinstance(rule, int) else 2 for rule in rules])
+            high = np.where(narrow, hermite_room(orders, high, teacher_spreads, size, frame.offset), high)
         wide = np.array([isinstance(rule, float) for rule in rules])
         kind = box(frame, wide, np.where(wide, 0.7 * spreads, 0.0) - 1e-300, high)
         room = kind["high"] - frame.params.max(axis=0) if frame.roomy else np.zeros(len(high))
         modes = frame.modes if wide.any() else None
         shares = None if targets is None else 0.3 * targets / max(1, 2 * wide.sum() * len(frame.means))
-        grids, lost_rows, lost_loss = [], np.zeros(len(frame.params)), 0.0
+        lost_rows, lost_loss, spans = np.zeros(len(frame.params)), 0.0, []
         for number, mean in enumerate(frame.means):
-            axes: list[Axis] = []
-            for axis, rule in enumerate(rules):
-                if isinstance(rule, int):
-                    axes.append(hermite_axis(rule))
-                    continue
+            spans.append({})
+            for axis in np.flatnonzero(wide):
                 ends = []
                 for side in (-1, 1):
                     if shares is None:
@@ -163,11 +164,14 @@ class Auto(Rule):
                                                 frame.teacher_weights[number], shares[:len(frame.params)], shares[-1])
                         lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
                     ends.append(end + side * room[axis] - mean[axis])  # modes move about as far as the means
-                axes.append(trapezoid_axis(*ends, rule))
-            grids.append(Grid(tuple(axes)))
-        if sum(grid.size for grid in grids) > self.max_nodes:
-            raise self._too_hard(frame, sum(grid.size for grid in grids))
-        return Layout(tuple(grids), **kind, lost_rows=lost_rows, lost_loss=lost_loss, modes=modes)
+                spans[-1][axis] = ends
+        count = sum(np.prod([(span[axis][1] - span[axis][0]) / rule + 1 if axis in span else rule for axis, rule in enumerate(rules)])
+                    for span in spans)
+        if not count <= self.max_nodes:
+            raise self._too_hard(frame, count)
+        grids = tuple(Grid(tuple(trapezoid_axis(*span[axis], rule) if axis in span else hermite_axis(rule)
+                                 for axis, rule in enumerate(rules))) for span in spans)
+        return Layout(grids, **kind, lost_rows=lost_rows, lost_loss=lost_loss, modes=modes)
 
     def _too_hard(self, frame: Frame, nodes: float, why: str = "") -> TooHardError:
         spreads = ", ".join(f"{spread:.3g}" for spread in frame.spreads[:4]) + (", ..." if len(frame.spreads) > 4 else "")

@@ -2,7 +2,8 @@
 
 A rule is only (nodes, weights); nothing behind it can tell Gauss–Hermite from a sample. It is handed a :class:`Frame` (where the
 means are, along which axes) and returns a :class:`Layout`: a grid or a cloud of standard normal points per teacher component,
-with the box of parameters in which it may be used. Fixed rules follow their orders; :mod:`overparam.sampling` has the sampled ones; :class:`overparam.planning.Auto` plans.
+with the box of parameters in which it may be used. Fixed rules follow their orders; :mod:`overparam.sampling` has the sampled
+ones; :class:`overparam.planning.Auto` plans.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Frame:
     @property
     def offset(self) -> float:
         """Largest distance of a student mean from a teacher mean along an axis."""
-        return float(max((self.params.max(axis=0) - self.means.min(axis=0)).max(), (self.means.max(axis=0) - self.params.min(axis=0)).max()))
+        above, below = self.params.max(axis=0) - self.means.min(axis=0), self.means.max(axis=0) - self.params.min(axis=0)
+        return float(max(above.max(), below.max()))
 
     @property
     def distances(self) -> np.ndarray:

@@ -170,26 +170,29 @@ class QuadraturePlan(Plan):
         value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
         two, three, moment = np.empty(n), np.empty(n), np.empty(n)
         square = evaluator.majorants(centre, deviations, two, three, moment)
-        magnitudes = np.linalg.norm(rows, axis=1)
+        magnitudes, near = np.linalg.norm(rows, axis=1), two
         floors = two + three
-        if self._moving:  # a deviation row's integrand is smaller than the row's by about the spread
-            floors = two * min(1.0, (4 + np.linalg.norm(centre)) * np.ptp(deviations, axis=0).max()) + three
-            mean_two, two = two.mean(), two * self._narrowness(deviations)
-            two = np.append(two, mean_two)
-            three, moment = (np.append(part, part.mean()) for part in (three, moment))
+        if self._moving:
+            # rows are (w - 1/n) D + a (x - mu) + mean(a delta), their mean is D/n - mean(a delta)
+            common = (moment * np.linalg.norm(deviations, axis=1)).mean()
+            narrow = self._narrowness(deviations)
+            two, three = np.append(two + two.mean(), two.mean()), np.append(three + common, common)
+            moment = np.append(moment, 0.0)
+            near = two * np.append(np.full(n, narrow), 1.0)
+            floors = near + three
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
-            floors = np.append(floors, two[-1] + three[-1])
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
-                        np.append(np.ones(len(two)), 2.0))
+                        np.append(np.ones(len(two)), 2.0), near=np.append(near, square))
         demand = Demand(size, np.append(magnitudes, value), _ROUNDING * np.append(floors, square))
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 
     def _narrowness(self, deviations: np.ndarray) -> float:
-        """By how much a deviation row's first part, 2E[(w - 1/n) D], is smaller than 2E[w D].
+        r"""By how much a deviation row's first part is smaller than :math:`2E[w_iD]+\frac2nE[D]`.
 
-        Logits of equally weighted parameters within s of each other differ by at most s|x - c|, and |x - c| by less than the
-        largest distance plus 40 wherever the weight counts; so n w - 1 is at most four times that while it is small, and 0 for
+        Logits of equally weighted parameters within s of each other differ by at most :math:`\lambda=s(|x-c|+a)` at a distance a
+        from the real axis, and :math:`|nw_i-1|\le(e^\lambda-1)\,n|w_i|`. Up to a = 40, and with |x - c| below the largest
+        distance plus 40, as it is wherever the weight counts, that is at most 4 s (40 + distance) while it is small. It is 0 for
         coincident parameters, whose rows are equal and ask for nothing.
         """
         if np.ptp(self._frame.weights) > 0:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from overparam._validation import check_integer, check_real
-from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_error, trapezoid_step
+from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_step
+from overparam.certificate import Demand, discretisation
 from overparam.geometry import reach
 from overparam.quadrature import Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
 
-__all__ = ["Auto", "Demand", "TooHardError", "discretisation"]
+__all__ = ["Auto", "TooHardError"]
 
 
 _NARROW = 0.3  # spread below which a Gauss-Hermite axis is always the smaller one
@@ -22,48 +22,6 @@ _AIM = 0.4  # part of the tolerance that is planned for: the rest is for what ch
 
 class TooHardError(ValueError):
     """A tolerance cannot be met within `max_nodes`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Demand:
-    """What was found with some nodes: quantities (gradient rows, their mean if it moves on its own, the loss last).
-
-    Attributes
-    ----------
-    size : Majorant
-        Majorants of the q quantities.
-    magnitudes : (q,) array
-        Their absolute values (norms for rows).
-    floors : (q,) array
-        Rounding level of each: no tolerance goes below it.
-    """
-
-    size: Majorant
-    magnitudes: np.ndarray
-    floors: np.ndarray
-
-    def targets(self, tol: float) -> np.ndarray:
-        """(q,) largest error that is allowed at relative tolerance `tol`."""
-        return np.maximum(tol * self.magnitudes, self.floors)
-
-
-def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant, offset: float) -> np.ndarray:
-    """(q,) bound on the discretisation error of a layout of grids: the sum of its axes' bounds.
-
-    `offset` is the largest distance of a student mean from a teacher mean along an axis. With several teacher components the
-    coarsest axis counts for all (the majorants are summed over components).
-    """
-    total = np.zeros_like(size.two)
-    fixed = []
-    for axis in range(len(spreads)):
-        axes = [grid.axes[axis] for grid in layout.grids]
-        if axes[0].step is None:
-            fixed.append((min(one.order for one in axes), spreads[axis], teacher_spreads[axis]))
-        elif max(spreads[axis], teacher_spreads[axis]) > 0:
-            total += trapezoid_error([max(one.step for one in axes)], spreads[axis], teacher_spreads[axis], size)[0]
-    if fixed:
-        total += hermite_error(*np.array(fixed).T, size, offset).sum(axis=0)
-    return total
 
 
 class Auto(Rule):

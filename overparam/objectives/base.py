@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from overparam.certificate import Bounds
 from overparam.state import State
 
 __all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan"]
@@ -28,6 +29,8 @@ class Evaluation:
         Bound (deterministic rules) or standard error (sampled rules); NaN where an objective knows none.
     grad_error : (n,) array
         The same for each row's norm.
+    bounds : Bounds, optional
+        The bound by its parts, where the plan has one.
     """
 
     value: float
@@ -35,6 +38,7 @@ class Evaluation:
     grad: np.ndarray
     value_error: float
     grad_error: np.ndarray
+    bounds: Bounds | None = None
 
     @property
     def rows(self) -> np.ndarray:
@@ -61,6 +65,8 @@ class Estimate:
     nodes : int
     rule : str
         The rule that was used, which is not the objective's own where that could not meet its tolerance.
+    bounds : Bounds, optional
+        For deterministic rules the bound by its parts: discretisation, truncation, rounding. None for sampled ones.
     """
 
     value: float
@@ -70,6 +76,7 @@ class Estimate:
     reliable: bool
     nodes: int
     rule: str
+    bounds: Bounds | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +195,7 @@ class Objective(ABC):
         plan = self.plan(state)
         found = plan.evaluate(state)
         return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
-                        plan.rule)
+                        plan.rule, found.bounds)
 
     def start(self, params: Any) -> State:
         """Validate `params` and return the state a driver starts from, reduced where that is exact."""
@@ -198,10 +205,12 @@ class Objective(ABC):
         """How to evaluate the objective around `state`; `previous` is the plan that no longer serves."""
         return _DirectPlan(self)
 
-    def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator) -> Evaluation:
-        """Value and gradient on `batch_size` fresh draws, with the standard error of the value; needed by ``op.sgd``."""
-        raise TypeError(f"{type(self).__name__} has no minibatch(params, batch_size, rng), which op.sgd needs: implement it, or use "
-                        "op.gradient_descent")
+    def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
+        """Value and gradient on `batch_size` fresh draws, at a record (`errors`) with the standard error of the value; needed by
+        ``op.sgd``.
+        """
+        raise TypeError(f"{type(self).__name__} has no minibatch(params, batch_size, rng, errors=False), which op.sgd needs: implement "
+                        "it, or use op.gradient_descent")
 
     @property
     def weights(self) -> np.ndarray | None:

@@ -9,15 +9,15 @@ import numpy as np
 
 from overparam._softmax import posterior_mean
 from overparam.bounds import Majorant
+from overparam.certificate import Bounds, Demand, Parts, discretisation, rounding, truncation
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
-from overparam.planning import Auto, Demand, discretisation
+from overparam.planning import Auto
 from overparam.quadrature import Frame, Grid, Layout, Rule
 from overparam.state import State
 
 __all__ = ["Measure", "QuadraturePlan", "is_tight"]
 
-_ROUNDING = 32 * np.finfo(np.float64).eps  # of sums of some 10^4 terms whose logits reach a few tens; measured below 10 eps
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
@@ -122,6 +122,8 @@ class QuadraturePlan(Plan):
         if isinstance(rule, Auto):
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
+        ends = [np.concatenate([axis.nodes[[0, -1]] for axis in grid.axes]) for grid in self._layout.grids if isinstance(grid, Grid)]
+        self._radius = float(np.linalg.norm(ends, axis=1).max() + np.linalg.norm(self._frame.means, axis=1).max()) if ends else np.inf
         self._replicates = []
         if self._layout.sampled:
             whole, count = Measure.of(self._layout, self._frame), self._layout.grids[0].replicates
@@ -171,7 +173,7 @@ class QuadraturePlan(Plan):
         two, three, moment = np.empty(n), np.empty(n), np.empty(n)
         square = evaluator.majorants(centre, deviations, two, three, moment)
         magnitudes, near = np.linalg.norm(rows, axis=1), two
-        floors = two + three
+        scales = two + three
         if self._moving:
             # rows are (w - 1/n) D + a (x - mu) + mean(a delta), their mean is D/n - mean(a delta)
             common = (moment * np.linalg.norm(deviations, axis=1)).mean()
@@ -179,11 +181,11 @@ class QuadraturePlan(Plan):
             two, three = np.append(two + two.mean(), two.mean()), np.append(three + common, common)
             moment = np.append(moment, 0.0)
             near = two * np.append(np.full(n, narrow), 1.0)
-            floors = near + three
+            scales = near + three
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
                         np.append(np.ones(len(two)), 2.0), near=np.append(near, square))
-        demand = Demand(size, np.append(magnitudes, value), _ROUNDING * np.append(floors, square))
+        demand = Demand(size, np.append(magnitudes, value), np.append(scales, square))
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 
@@ -206,15 +208,20 @@ class QuadraturePlan(Plan):
             found = self._sampled(centre, deviations)
         else:
             found, demand = self._demand(self._evaluator, centre, deviations)
-            n = len(deviations)
-            error = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size,
-                                   self._frame.offset)
-            rows = error[:n] + demand.floors[:n] + self._layout.lost_rows
-            if self._moving:
-                rows = rows + error[n] + demand.floors[n]
-            loss = float(error[-1] + demand.floors[-1] + self._layout.lost_loss)
-            found = replace(found, value_error=loss, grad_error=rows)
+            bounds = self._bounds(demand, centre, deviations)
+            found = replace(found, value_error=bounds.total.value, grad_error=bounds.total.grad, bounds=bounds)
         return replace(found, centre_grad=found.centre_grad @ self._axes.T, grad=found.grad @ self._axes.T)
+
+    def _bounds(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> Bounds:
+        """The bound at a state by its parts; a row of a tight state has its own error and that of the mean row."""
+        n, params = len(deviations), centre + deviations
+
+        def parts(errors: np.ndarray) -> Parts:
+            return Parts(float(errors[-1]), errors[:n] + (errors[n] if self._moving else 0.0))
+
+        steps = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size, self._frame.offset)
+        rows, loss = truncation(self._layout, params, self._frame)
+        return Bounds(parts(steps), Parts(loss, rows), parts(rounding(demand, self.nodes, params, self._radius)))
 
     def _sampled(self, centre: np.ndarray, deviations: np.ndarray) -> Evaluation:
         """Mean over the replicates with its standard error (of a row: of its norm's worst case, the root of the summed squares)."""

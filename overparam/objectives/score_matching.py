@@ -133,7 +133,7 @@ class ScoreMatching(Objective):
             plan, reliable = self._plan_with(state, Sobol(_FALLBACK_NODES, rng=0), roomy=False), False
         found = plan.evaluate(state)
         return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, reliable, plan.nodes,
-                        plan.rule)
+                        plan.rule, found.bounds)
 
     # --- what drivers ask for ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,142 @@
+"""The three parts of an error bound at a state: discretisation, truncation, rounding.
+
+What they are proportional to comes from the kernel's majorants (:class:`Demand`); what bounds each part is in
+:mod:`overparam.bounds` and :mod:`overparam.geometry`, and the derivation in docs/numerics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from overparam.bounds import Majorant, hermite_error, trapezoid_error
+from overparam.geometry import Modes, find_modes, left_out
+from overparam.quadrature import Frame, Layout
+
+__all__ = ["Bounds", "Demand", "Parts", "discretisation", "rounding", "truncation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """What was found with some nodes: quantities (gradient rows, their mean if it moves on its own, the loss last).
+
+    Attributes
+    ----------
+    size : Majorant
+        Majorants of the q quantities.
+    magnitudes : (q,) array
+        Their absolute values (norms for rows).
+    scales : (q,) array
+        Integral of the absolute integrand, or somewhat more: what rounding is proportional to.
+    """
+
+    size: Majorant
+    magnitudes: np.ndarray
+    scales: np.ndarray
+
+    #: Rounding seen, relative to the scales: below 10 eps over the tests' configurations. No tolerance asks for less.
+    LEVEL = 32 * np.finfo(np.float64).eps
+
+    @property
+    def floors(self) -> np.ndarray:
+        """(q,) level of rounding."""
+        return self.LEVEL * self.scales
+
+    def targets(self, tol: float) -> np.ndarray:
+        """(q,) largest error that is allowed at relative tolerance `tol`."""
+        return np.maximum(tol * self.magnitudes, self.floors)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A bound on the loss and on the norm of each gradient row's error, (n,) array."""
+
+    value: float
+    grad: np.ndarray
+
+    def __add__(self, other: Parts) -> Parts:
+        return Parts(self.value + other.value, self.grad + other.grad)
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """An error bound by its parts, each for the loss and for every gradient row.
+
+    Attributes
+    ----------
+    discretisation, truncation, rounding : Parts
+        Absolute bounds; ``bounds.truncation.grad[i]`` is what the grid's edges may cost row i.
+    """
+
+    discretisation: Parts
+    truncation: Parts
+    rounding: Parts
+
+    @property
+    def total(self) -> Parts:
+        """The sum of the parts."""
+        return self.discretisation + self.truncation + self.rounding
+
+    def relative(self, value: float, grad: np.ndarray) -> Bounds:
+        """The same relative to the loss and to the norm of each row; inf where those are 0 and the bound is not."""
+        norms = np.linalg.norm(grad, axis=1)
+
+        def divided(part: Parts) -> Parts:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rows = np.where(part.grad == 0, 0.0, part.grad / norms)
+                return Parts(float(np.where(part.value == 0, 0.0, np.float64(part.value) / value)), rows)
+
+        return Bounds(divided(self.discretisation), divided(self.truncation), divided(self.rounding))
+
+
+def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant, offset: float) -> np.ndarray:
+    """(q,) bound on the discretisation error of a layout of grids: the sum of its axes' bounds.
+
+    `offset` is the largest distance of a student mean from a teacher mean along an axis. With several teacher components the
+    coarsest axis counts for all (the majorants are summed over components).
+    """
+    total = np.zeros_like(size.two)
+    fixed = []
+    for axis in range(len(spreads)):
+        axes = [grid.axes[axis] for grid in layout.grids]
+        if axes[0].step is None:
+            fixed.append((min(one.order for one in axes), spreads[axis], teacher_spreads[axis]))
+        elif max(spreads[axis], teacher_spreads[axis]) > 0:
+            total += trapezoid_error([max(one.step for one in axes)], spreads[axis], teacher_spreads[axis], size)[0]
+    if fixed:
+        total += hermite_error(*np.array(fixed).T, size, offset).sum(axis=0)
+    return total
+
+
+def truncation(layout: Layout, params: np.ndarray, frame: Frame) -> tuple[np.ndarray, float]:
+    """Bound on what a layout of grids leaves out of each gradient row (n,) and of the loss, at means `params` (n, k).
+
+    `frame` gives weights and teacher. The envelopes are found anew at `params`, from those of the layout.
+    """
+    rows, loss = np.zeros(len(params)), 0.0
+    wide = [axis for axis, one in enumerate(layout.grids[0].axes) if one.step is not None]
+    if not wide:
+        return rows, loss
+    distances = np.linalg.norm(params[:, None] - frame.means, axis=-1).max(axis=1)
+    starts = layout.modes or (None,) * len(frame.means)
+    for grid, mean, share, known in zip(layout.grids, frame.means, frame.teacher_weights, starts, strict=True):
+        modes: Modes = find_modes(params, frame.weights, mean, None if known is None else known.points)
+        for axis in wide:
+            nodes = grid.axes[axis].nodes
+            for side, end in ((-1, nodes[0]), (1, nodes[-1])):
+                more, most = left_out(axis, side, np.array([mean[axis] + end]), modes, params, distances, share)
+                rows, loss = rows + more[0], loss + float(most[0])
+    return rows, loss
+
+
+def rounding(demand: Demand, nodes: int, params: np.ndarray, radius: float) -> np.ndarray:
+    r"""(q,) bound on rounding: :math:`\varepsilon\,[N/64+24+6(k+2)\Lambda]` times the scales.
+
+    Sums run over slabs of 64 nodes; a logit of size up to :math:`\Lambda`, the widest distance of two means times the farthest
+    node from their middle (`radius` from the origin), is wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up to three
+    weights, each a quotient of two such exponentials, make a term.
+    """
+    widest = 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max()
+    logit = widest * (radius + np.linalg.norm(params, axis=1).max())
+    return np.finfo(np.float64).eps * (nodes / 64 + 24 + 6 * (params.shape[1] + 2) * logit) * demand.scales

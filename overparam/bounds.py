@@ -106,23 +106,24 @@ def trapezoid_step(spread: float, teacher_spread: float, size: Majorant) -> floa
 def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant, offset: float) -> np.ndarray:
     r"""Bound on the error of Gauss–Hermite rules on axes with `orders`, `spreads`, `teacher_spreads` (S,): (S, q) array.
 
-    .. math:: \min_a \frac{2\,m!}{a^{2m}}\Big[e^{\tau_2(a+1)+\tau_2^2/4}A
-              + e^{\tau_3(a+1)+\tau_3^2/4}\big(B+(r+\tfrac12e^{\tau_3^2/4}+a)\,C\big)\Big],\qquad \tau_p=ps+p^*s^*
+    .. math:: \min_a \frac{2\,m!}{a^{2m}}\Big[e^{\tau_2(a+1)+\tau_2^2/2}A
+              + e^{\tau_3(a+1)+\tau_3^2/2}\big(B+(r+\tfrac12e^{\tau_3^2/2}+a)\,C\big)\Big],\qquad \tau_p=ps+p^*s^*
 
-    over :math:`a\max(s,s^*)\le2.5`, with r = `offset` the largest distance along the axis of a student mean from the teacher's
+    (times :math:`2^m` for orders above 48) over :math:`a\max(s,s^*)\le2.5`, with r = `offset` the largest distance along the axis of a student mean from the teacher's
     mean. Zero where all spreads are.
     """
     orders, spreads, teacher_spreads = (np.asarray(part, dtype=np.float64) for part in np.broadcast_arrays(orders, spreads, teacher_spreads))
     widest = np.maximum(spreads, teacher_spreads)
     top = _CIRCLE / np.maximum(widest, 1e-305)[:, None]
     a = np.concatenate([top * _CIRCLES, np.minimum(top, _NEAR)], axis=1)[:, None]  # the last one: where `near` still holds
-    front = _SAFETY + np.array([np.log(2.0) + lgamma(order + 1) for order in orders])[:, None, None] - 2 * orders[:, None, None] * np.log(a)
+    factorials = np.array([lgamma(order + 1) + (order > _MAX_ORDER) * order * np.log(2.0) for order in orders])
+    front = _SAFETY + np.log(2.0) + factorials[:, None, None] - 2 * orders[:, None, None] * np.log(a)
     two, (three, moment) = size.log_two(a), size.log_three()
     rate = size.teacher_powers[:, None] * teacher_spreads[:, None, None]
     rate_two, rate_three = rate + 2 * spreads[:, None, None], rate + 3 * spreads[:, None, None]
     with np.errstate(over="ignore", under="ignore"):
-        shifted = np.logaddexp(three, moment + np.log(offset + np.exp(np.minimum(rate_three**2 / 4, 700)) / 2 + a))
-        parts = np.logaddexp(two + rate_two * (a + 1) + rate_two**2 / 4, shifted + rate_three * (a + 1) + rate_three**2 / 4)
+        shifted = np.logaddexp(three, moment + np.log(offset + np.exp(np.minimum(rate_three**2 / 2, 700)) / 2 + a))
+        parts = np.logaddexp(two + rate_two * (a + 1) + rate_two**2 / 2, shifted + rate_three * (a + 1) + rate_three**2 / 2)
         errors = np.exp((front + parts).min(axis=-1))
     return np.where(widest[:, None] > 0, errors, 0.0)
 

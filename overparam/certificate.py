@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from overparam.bounds import Majorant, hermite_error, trapezoid_error
-from overparam.geometry import Modes, find_modes, left_out
 from overparam.quadrature import Frame, Layout
 
 __all__ = ["Bounds", "Demand", "Parts", "discretisation", "rounding", "truncation"]
@@ -118,14 +117,13 @@ def truncation(layout: Layout, params: np.ndarray, frame: Frame) -> tuple[np.nda
     wide = [axis for axis, one in enumerate(layout.grids[0].axes) if one.step is not None]
     if not wide:
         return rows, loss
-    distances = np.linalg.norm(params[:, None] - frame.means, axis=-1).max(axis=1)
     starts = layout.modes or (None,) * len(frame.means)
-    for grid, mean, share, known in zip(layout.grids, frame.means, frame.teacher_weights, starts, strict=True):
-        modes: Modes = find_modes(params, frame.weights, mean, None if known is None else known.points)
+    for grid, integrand, start in zip(layout.grids, frame.integrands_at(params), starts, strict=True):
+        modes = integrand.modes(start)
         for axis in wide:
             nodes = grid.axes[axis].nodes
             for side, end in ((-1, nodes[0]), (1, nodes[-1])):
-                more, most = left_out(axis, side, np.array([mean[axis] + end]), modes, params, distances, share)
+                more, most = integrand.left_out(axis, side, np.array([integrand.component[axis] + end]), modes)
                 rows, loss = rows + more[0], loss + float(most[0])
     return rows, loss
 

@@ -18,7 +18,7 @@ import numpy as np
 from overparam._softmax import log_softmax
 from overparam.state import State
 
-__all__ = ["Modes", "align", "find_modes", "left_out", "reach", "reduce_state"]
+__all__ = ["Integrand", "align", "reduce_state"]
 
 _NEUTRAL = 1e-13  # a spread below this multiple of the widest one is rounding of the rotation, not an axis
 
@@ -94,123 +94,124 @@ def align(deviations: np.ndarray, teacher: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Modes:
-    r"""Gaussian envelopes of :math:`\varphi(x-m)\,w_i(x)` for one teacher component.
-
-    Attributes
-    ----------
-    points : (n, k) array
-        Centres of the envelopes.
-    log_peaks : (n,) array
-        Logarithm of :math:`e^{-\|x-m\|^2/2}w_i(x)` at its largest, or slightly more: the function lies below
-        :math:`e^{p_i-\|x-x_i\|^2/2}` everywhere.
-    """
-
-    points: np.ndarray
-    log_peaks: np.ndarray
-
-
-def find_modes(params: np.ndarray, weights: np.ndarray, component: np.ndarray, start: np.ndarray | None = None) -> Modes:
-    r"""Envelopes from a few steps of Newton's method on the concave :math:`F_i = \ln\varphi(x-m)w_i(x)`, all i at once.
-
-    The steps need not converge: because F is strongly concave with constant 1, at any point y with gradient g it lies below
-    :math:`F(y)+\|g\|^2/2-\|x-(y+g)\|^2/2`. They stop where that costs less than 0.5 % of the peak.
+class Integrand:
+    r"""The functions :math:`\varphi(x-m)\,w_i(x)` for one teacher component, and Gaussian envelopes of them.
 
     Parameters
     ----------
-    params : (n, k) array
-    weights : (n,) array
+    params, weights : (n, k) and (n,) arrays
+        Student.
     component : (k,) array
         The teacher mean m.
-    start : (n, k) array, optional
-        Where to begin, such as the points found for parameters nearby.
-    """
-    n, k = params.shape
-    tilt = params - params.mean(axis=0)
-    offset = -np.einsum("nk,nk->n", tilt, params + params.mean(axis=0)) / 2
-    own = np.arange(n)
-
-    def look(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        log_w = log_softmax(x @ tilt.T + offset, weights)
-        return log_w[own, own] - ((x - component) ** 2).sum(axis=1) / 2, log_w
-
-    def slope(x: np.ndarray, log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        w = np.exp(log_w)
-        off = tilt - (w @ tilt)[:, None, :]
-        return component - x + off[own, own], w, off
-
-    x = np.repeat(component[None], n, axis=0) if start is None else start
-    best, log_w = look(x)
-    gradient, w, off = slope(x, log_w)
-    for _ in range(100):
-        if (gradient**2).sum(axis=1).max() < 0.01:
-            break
-        hessian = np.eye(k) + np.einsum("bn,bnk,bnl->bkl", w, off, off)
-        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        gain = 1e-4 * np.einsum("nk,nk->n", gradient, step)  # Armijo's: a tie is no progress, and two of them a cycle
-        size = np.ones((n, 1))
-        trial, log_w = look(x + step)
-        short = trial < best + gain
-        while short.any() and size[short].min() > 1e-12:
-            size[short] /= 4
-            trial, log_w = look(x + size * step)
-            short = trial < best + size[:, 0] * gain
-        size[short] = 0.0  # rounding decides: stay
-        x, (best, log_w) = x + size * step, look(x + size * step)
-        gradient, w, off = slope(x, log_w)
-        if not size.any():
-            break
-    return Modes(points=x + gradient, log_peaks=best + (gradient**2).sum(axis=1) / 2)
-
-
-def left_out(axis: int, side: int, edges: np.ndarray, modes: Modes, params: np.ndarray, distances: np.ndarray,
-             share: float) -> tuple[np.ndarray, np.ndarray]:
-    r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
-
-    Beyond an edge at distance :math:`L_i` from the envelope of :math:`\varphi w_i` at most :math:`G_i=e^{p_i}Q(L_i)` of its mass is
-    left, Q the normal tail, and at most :math:`G_i(\|x_i^*-\mu_j\|+L_i+\sqrt k+1)` of its integral against
-    :math:`\|x-\mu_j\|`. Products of weights are bounded by either factor, so row i loses at most
-    :math:`2\sum_l\omega_l\min\{G_i[1+P_i(\|x_i^*-\mu_i\|+L_i+\sqrt k+1)],\,G_l[1+P_i(\|x_l^*-\mu_i\|+L_l+\sqrt k+1)]\}`, with
-    :math:`P_i=\max_j\|\mu_i-\mu_j\|` and :math:`\omega_l` the largest distance of :math:`\mu_l` from a teacher mean. A lattice
-    sum beyond its last node is at most the integral beyond it, since the envelope falls.
-
-    Parameters
-    ----------
-    axis, side : int
-        Axis, and -1 for its low end or +1 for its high end.
-    modes, params, distances
-        Envelopes (n), means (n, k) and :math:`\omega` (n,).
     share : float
-        Weight of the teacher component.
+        The component's weight.
+    distances : (n,) array
+        :math:`\omega_l`, largest distance of :math:`\mu_l` from any teacher mean.
     """
-    from scipy.special import log_ndtr
 
-    lengths = side * edges[:, None] - side * modes.points[:, axis]
-    with np.errstate(under="ignore", over="ignore"):
-        tails = share * np.exp(modes.log_peaks + log_ndtr(-lengths))
-    n, k = params.shape
-    widest = np.linalg.norm(params[:, None] - params, axis=-1).max(axis=1) if n <= 256 \
-        else np.full(n, 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max())
-    arms = np.linalg.norm(params[:, None] - modes.points, axis=-1) + np.sqrt(k) + 1  # (i, l)
-    weighted = tails[:, None, :] * (1 + widest[:, None] * (arms + np.maximum(lengths, 0)[:, None, :]))
-    own = weighted[:, np.arange(n), np.arange(n)]
-    shared = np.minimum(tails[:, :, None], tails[:, None, :]) @ distances
-    return 2 * np.minimum(own[:, :, None], weighted) @ distances, shared @ distances
+    params: np.ndarray
+    weights: np.ndarray
+    component: np.ndarray
+    share: float
+    distances: np.ndarray
 
+    def slopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, and w and offsets for the Hessian."""
+        middle = self.params.mean(axis=0)
+        tilt = self.params - middle
+        offset = -np.einsum("nk,nk->n", tilt, self.params + middle) / 2
+        log_w = log_softmax(y @ tilt.T + offset, self.weights)
+        w = np.exp(log_w)
+        off = tilt - (w @ tilt)[..., None, :]
+        own = np.arange(len(self.params))
+        value = log_w[..., own, own] - ((y - self.component) ** 2).sum(axis=-1) / 2
+        return value, self.component - y + off[..., own, own, :], w, off
 
-def reach(axis: int, side: int, modes: Modes, params: np.ndarray, distances: np.ndarray, share: float,
-          targets: np.ndarray, loss_target: float) -> tuple[float, np.ndarray, float]:
-    """Where a grid may end on one side of an axis: (edge, what is left out of each row, what is left out of the loss).
+    def envelopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""Centres (..., n, k) and log peaks (..., n) of Gaussians of unit width that lie above.
 
-    `targets` (n,) and `loss_target` are what may be left out; the other arguments are those of :func:`left_out`.
-    """
-    outermost = (side * modes.points[:, axis]).max()
-    edges = side * (outermost + np.arange(4.0, 16.0, 0.25))
-    chunk = max(1, 200_000 // len(params) ** 2)
-    for first in range(0, len(edges), chunk):
-        rows, losses = left_out(axis, side, edges[first:first + chunk], modes, params, distances, share)
-        enough = (rows <= targets).all(axis=1) & (losses <= loss_target)
-        if enough.any():
-            break
-    index = int(enough.argmax()) if enough.any() else len(enough) - 1
-    return float(edges[first + index]), rows[index], float(losses[index])
+        F is strongly concave with constant 1: with gradient g at *any* y it lies below
+        :math:`F(y)+\|g\|^2/2-\|x-(y+g)\|^2/2`.
+        """
+        value, gradient, _, _ = self.slopes(y)
+        return y + gradient, value + (gradient**2).sum(axis=-1) / 2
+
+    def modes(self, start: np.ndarray | None = None) -> np.ndarray:
+        """(n, k) points within 0.1 or so of the modes, by damped Newton steps from `start` or from the component's mean.
+
+        They need not be exact: the envelope there costs less than 0.5 % of the peak.
+        """
+        n, k = self.params.shape
+        x = np.repeat(self.component[None], n, axis=0) if start is None else start
+        best, gradient, w, off = self.slopes(x)
+        for _ in range(100):
+            if (gradient**2).sum(axis=1).max() < 0.01:
+                break
+            hessian = np.eye(k) + np.einsum("bn,bnk,bnl->bkl", w, off, off)
+            step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+            gain = 1e-4 * np.einsum("nk,nk->n", gradient, step)  # Armijo's: a tie is no progress, and two of them a cycle
+            size = np.ones((n, 1))
+            trial = self.slopes(x + step)[0]
+            short = trial < best + gain
+            while short.any() and size[short].min() > 1e-12:
+                size[short] /= 4
+                trial = self.slopes(x + size * step)[0]
+                short = trial < best + size[:, 0] * gain
+            size[short] = 0.0  # rounding decides: stay
+            if not size.any():
+                break
+            x = x + size * step
+            best, gradient, w, off = self.slopes(x)
+        return x
+
+    def left_out(self, axis: int, side: int, edges: np.ndarray, modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
+
+        Beyond an edge at distance :math:`L_i` from the envelope of :math:`\varphi w_i` at most :math:`G_i=e^{p_i}Q(L_i)` of its mass
+        is left, Q the normal tail, and at most :math:`G_i(\|x_i^*-\mu_j\|+L_i+\sqrt k+1)` of its integral against
+        :math:`\|x-\mu_j\|`. Products of weights are bounded by either factor, so row i loses at most
+        :math:`2\sum_l\omega_l\min\{G_i[1+P_i(\|x_i^*-\mu_i\|+L_i+\sqrt k+1)],\,G_l[1+P_i(\|x_l^*-\mu_i\|+L_l+\sqrt k+1)]\}`,
+        :math:`P_i=\max_j\|\mu_i-\mu_j\|`. Of the envelopes at the mode and at the mode moved to the edge the one that leaves less
+        is taken. A lattice sum beyond its last node is at most the integral beyond it, since the envelope falls.
+
+        Parameters
+        ----------
+        axis, side : int
+            Axis, and -1 for its low end or +1 for its high end.
+        modes : (n, k) array
+        """
+        from scipy.special import log_ndtr
+
+        n, k = self.params.shape
+        points = np.repeat(modes[None], 2 * len(edges), axis=0)
+        points[len(edges):, :, axis] = edges[:, None]
+        centres, peaks = self.envelopes(points)
+        lengths = np.maximum(side * (np.tile(edges, 2)[:, None] - centres[:, :, axis]), 0.0)
+        with np.errstate(under="ignore", over="ignore"):
+            tails = self.share * np.exp(peaks + log_ndtr(-lengths) + np.where(lengths > 0, 0.0, np.log(2.0)))
+        better = tails[len(edges):] < tails[:len(edges)]
+        tails, lengths = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (tails, lengths))
+        centres = np.where(better[:, :, None], centres[len(edges):], centres[:len(edges)])
+        widest = np.linalg.norm(self.params[:, None] - self.params, axis=-1).max(axis=1) if n <= 256 \
+            else np.full(n, 2 * np.linalg.norm(self.params - self.params.mean(axis=0), axis=1).max())
+        arms = np.linalg.norm(self.params[:, None] - centres[:, None], axis=-1) + np.sqrt(k) + 1  # (E, i, l)
+        weighted = tails[:, None, :] * (1 + widest[:, None] * (arms + lengths[:, None, :]))
+        own = weighted[:, np.arange(n), np.arange(n)]
+        shared = np.minimum(tails[:, :, None], tails[:, None, :]) @ self.distances
+        return 2 * np.minimum(own[:, :, None], weighted) @ self.distances, shared @ self.distances
+
+    def reach(self, axis: int, side: int, modes: np.ndarray, targets: np.ndarray, loss_target: float) -> tuple[float, np.ndarray, float]:
+        """Where a grid may end on one side of an axis: (edge, what is left out of each row, what is left out of the loss).
+
+        `targets` (n,) and `loss_target` are what may be left out; `modes` is what :meth:`modes` found.
+        """
+        outermost = (side * modes[:, axis]).max()
+        edges = side * (outermost + np.arange(2.0, 16.0, 0.25))
+        chunk = max(1, 100_000 // len(self.params) ** 2)
+        for first in range(0, len(edges), chunk):
+            rows, losses = self.left_out(axis, side, edges[first:first + chunk], modes)
+            enough = (rows <= targets).all(axis=1) & (losses <= loss_target)
+            if enough.any():
+                break
+        index = int(enough.argmax()) if enough.any() else len(enough) - 1
+        return float(edges[first + index]), rows[index], float(losses[index])

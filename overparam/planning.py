@@ -10,7 +10,6 @@ import numpy as np
 from overparam._validation import check_integer, check_real
 from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_step
 from overparam.certificate import Demand, discretisation
-from overparam.geometry import reach
 from overparam.quadrature import Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
 
 __all__ = ["Auto", "TooHardError"]
@@ -44,7 +43,7 @@ class Auto(Rule):
     Notes
     -----
     Per axis the smaller of a Gauss–Hermite and a trapezoid rule is taken, both by the bounds of :mod:`overparam.bounds`; the
-    grid ends where :func:`overparam.geometry.reach` allows it. Two nodes suffice on an axis along which the means differ by
+    grid ends where the envelopes of :mod:`overparam.geometry` allow it. Two nodes suffice on an axis along which the means differ by
     less than about the cube root of the tolerance.
 
     Examples
@@ -116,10 +115,10 @@ class Auto(Rule):
                 ends = []
                 for side in (-1, 1):
                     if shares is None:
-                        end = side * ((side * modes[number].points[:, axis]).max() + 5.0)
+                        end = side * ((side * modes[number][:, axis]).max() + 5.0)
                     else:
-                        end, rows, loss = reach(axis, side, modes[number], frame.params, frame.distances,
-                                                frame.teacher_weights[number], shares[:len(frame.params)], shares[-1])
+                        end, rows, loss = frame.integrands[number].reach(axis, side, modes[number], shares[:len(frame.params)],
+                                                                         shares[-1])
                         lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
                     ends.append(end + side * room[axis] - mean[axis])  # modes move about as far as the means
                 spans[-1][axis] = ends

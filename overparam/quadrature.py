@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from overparam._validation import check_choice, check_integer, check_positive
-from overparam.geometry import Modes, find_modes, left_out, reach
+from overparam.geometry import Integrand
 
 __all__ = ["Axis", "Cloud", "Frame", "GaussHermite", "Grid", "Layout", "Rule", "Trapezoid", "rule_from_description"]
 
@@ -53,10 +53,21 @@ class Frame:
     starts: tuple[np.ndarray, ...] | None = None
 
     @cached_property
-    def modes(self) -> tuple[Modes, ...]:
-        """Modes of φ·wᵢ, one set per teacher component."""
+    def integrands(self) -> tuple[Integrand, ...]:
+        """φ·wᵢ, one for each teacher component."""
+        return self.integrands_at(self.params)
+
+    def integrands_at(self, params: np.ndarray) -> tuple[Integrand, ...]:
+        """The same at other means (n, k)."""
+        distances = np.linalg.norm(params[:, None] - self.means, axis=-1).max(axis=1)
+        return tuple(Integrand(params, self.weights, mean, float(share), distances)
+                     for mean, share in zip(self.means, self.teacher_weights, strict=True))
+
+    @cached_property
+    def modes(self) -> tuple[np.ndarray, ...]:
+        """(n, k) modes of φ·wᵢ for each teacher component."""
         starts = self.starts or (None,) * len(self.means)
-        return tuple(find_modes(self.params, self.weights, mean, start) for mean, start in zip(self.means, starts, strict=True))
+        return tuple(one.modes(start) for one, start in zip(self.integrands, starts, strict=True))
 
     @property
     def teacher_spreads(self) -> np.ndarray:
@@ -144,7 +155,7 @@ class Layout:
         Box of the parameters' coordinates and of their spread, per axis.
     lost_rows, lost_loss : (n,) array and float
         Bound on what truncation leaves out of each gradient row and of the loss, anywhere in the box.
-    modes : tuple of Modes, optional
+    modes : tuple of (n, k) arrays, optional
         Where the integrands live, if that was looked for.
     """
 
@@ -155,7 +166,7 @@ class Layout:
     spread_high: np.ndarray
     lost_rows: np.ndarray = field(repr=False)
     lost_loss: float = 0.0
-    modes: tuple[Modes, ...] | None = field(default=None, repr=False)
+    modes: tuple[np.ndarray, ...] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -338,20 +349,18 @@ class Trapezoid(Rule):
         orders = _orders_for(self.orders, rank)
         n, k = frame.params.shape
         grids, lost_rows, lost_loss = [], np.zeros(n), 0.0
-        found = frame.modes if rank else (None,) * len(frame.means)
-        for mean, share, modes in zip(frame.means, frame.teacher_weights, found, strict=True):
+        for number, mean in enumerate(frame.means):
             axes = []
             for axis, order in enumerate(orders):
                 ends = []
                 for side in (-1, 1):
+                    integrand, modes = frame.integrands[number], frame.modes[number]
                     if self.half_width is None:
-                        sizes = share * frame.distances * np.exp(modes.log_peaks)
-                        end, rows, loss = reach(axis, side, modes, frame.params, frame.distances, share, 1e-12 * sizes,
-                                                1e-12 * float(sizes @ frame.distances))
+                        sizes = integrand.share * frame.distances * np.exp(integrand.envelopes(modes)[1])
+                        end, rows, loss = integrand.reach(axis, side, modes, 1e-12 * sizes, 1e-12 * float(sizes @ frame.distances))
                     else:
                         end = mean[axis] + side * self.half_width
-                        rows, loss = (part[0] for part in left_out(axis, side, np.array([end]), modes, frame.params,
-                                                                   frame.distances, share))
+                        rows, loss = (part[0] for part in integrand.left_out(axis, side, np.array([end]), modes))
                     ends.append(end - mean[axis])
                     lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
                 z = np.linspace(*ends, order)

@@ -139,7 +139,7 @@ class QuadraturePlan(Plan):
         starts = None
         if previous._layout.modes is not None:
             turn = previous._axes.T @ self._axes
-            starts = tuple(modes.points @ turn for modes in previous._layout.modes)
+            starts = tuple(modes @ turn for modes in previous._layout.modes)
         return {"known": known, "starts": starts}
 
     # --- coordinates -------------------------------------------------------------------------------------------------

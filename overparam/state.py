@@ -19,9 +19,9 @@ def _view(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _is_new(array: np.ndarray) -> bool:
+def _is_new(array: np.ndarray, ndim: int) -> bool:
     """Whether a basis or origin has not been looked at yet: those of a million dimensions are checked once, not at every step."""
-    return not (isinstance(array, np.ndarray) and array.dtype == np.float64 and not array.flags.writeable)
+    return not (isinstance(array, np.ndarray) and array.dtype == np.float64 and array.ndim == ndim and not array.flags.writeable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +72,17 @@ class State:
                              "they must agree")
         object.__setattr__(self, "centre", _view(centre))
         object.__setattr__(self, "deviations", _view(deviations))
-        if self.basis is not None and _is_new(self.basis):
+        if self.basis is not None and _is_new(self.basis, 2):
             object.__setattr__(self, "basis", _view(check_params(self.basis, "basis")))
-        if self.origin is not None and _is_new(self.origin):
+        if self.origin is not None and _is_new(self.origin, 1):
             object.__setattr__(self, "origin", _view(check_array(self.origin, "origin", ndim=1)))
         if self.basis is not None and self.basis.shape[1] != centre.shape[0]:
             raise ValueError(f"basis must have shape (d, {centre.shape[0]}); got {self.basis.shape}")
         if self.origin is not None and self.origin.shape != (self.d,):
             raise ValueError(f"origin must have shape ({self.d},); got {self.origin.shape}")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # unpickled arrays come back writable
+        vars(self).update({name: part if part is None else _view(part) for name, part in state.items()})
 
     @classmethod
     def of(cls, params: Any, name: str = "params") -> State:

@@ -1,0 +1,53 @@
+"""``import overparam`` stays light, and what it puts off is there when it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import overparam as op
+
+HEAVY = ("scipy.special", "scipy.stats", "scipy.integrate", "scipy.linalg", "scipy.optimize", "xarray", "h5netcdf", "h5py", "matplotlib",
+         "tqdm", "joblib", "threadpoolctl", "typer", "pandas", "dask", "torch", "jax")
+
+
+def run(code, folder):
+    """Standard output of a fresh interpreter, started outside the clone."""
+    found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=folder, timeout=60)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_import_is_light(tmp_path):
+    loaded = run("import sys, overparam; print(' '.join(sys.modules))", tmp_path).split()
+    assert "overparam._core.score_matching" in loaded and "numpy" in loaded
+    assert not [name for name in HEAVY if any(module == name or module.startswith(name + ".") for module in loaded)]
+
+
+def test_a_run_needs_no_plots_and_no_files(tmp_path):
+    code = ("import sys, overparam as op\n"
+            "op.gradient_descent(op.ScoreMatching(op.Gaussian([0.0])), [[2.0], [1.5]], step_size=0.1, steps=5)\n"
+            "print(' '.join(sys.modules))")
+    loaded = run(code, tmp_path).split()
+    assert not {"xarray", "matplotlib", "h5py", "joblib", "typer"} & set(loaded)
+
+
+@pytest.mark.parametrize("name", op.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(op, name) is not None
+    assert name in dir(op)
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match=r"module 'overparam' has no attribute 'gradient_decent'"):
+        _ = op.gradient_decent
+
+
+def test_a_missing_core_says_so(tmp_path):
+    code = ("import sys\n"
+            "sys.modules['overparam._core'] = None\n"
+            "try:\n    import overparam\nexcept ImportError as error:\n    print(error)")
+    message = run(code, tmp_path)
+    assert "compiled core is missing" in message and "pip install ." in message

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from overparam._validation import check_integer, check_positive
-from overparam.drivers.loop import Advance, Stepper, check_stop, for_each_start, run
+import numpy as np
+
+from overparam._validation import check_positive
+from overparam.drivers.loop import Advance, Stepper, check_steps, check_stop, for_each_start, run
 from overparam.objectives.base import Evaluation, Objective, Plan
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -53,9 +55,14 @@ class _Descent(Stepper):
 
     def _insist(self, state: State) -> Advance:
         """One step under a new plan, whatever that plan says of the state it was made for: a run must not stand still."""
-        plan = self._plan_for(state)
         found = self.look(state)
-        return Advance(plan.step(state, found, self._step_size), 1)
+        if found.value > self.ceiling:
+            return Advance(state, 0, "diverged")
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return Advance(self._plan.step(state, found, self._step_size), 1)
+        except ValueError:  # a State holds finite numbers only
+            return Advance(state, 0, "not_finite")
 
     def time(self, step: int) -> float:
         return step * self._step_size
@@ -103,7 +110,7 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
     >>> traj.status, bool(traj.loss[-1] < traj.loss[0])
     ('completed', True)
     """
-    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_integer(steps, "steps", minimum=0),
+    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": progress}
     return for_each_start(_descend, objective, params0, **settings)
@@ -117,15 +124,15 @@ def _descend(objective: Objective, params0: Any, *, step_size: float, steps: int
                first_loss=first_loss, **options)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, step_size: float | None = None, record: Schedule | None = None, stop: Callable | None = None,
-            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+def _resume(trajectory: Trajectory, *, steps: int, step_size: float | None = None, record: Schedule | None = None,
+            stop: Callable | None = None, observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps; settings that are not given stay."""
     stored = trajectory.settings
     if step_size is not None and step_size != stored["step_size"]:
-        raise ValueError(f"step_size of a run that is extended must stay {stored['step_size']!r}, or its times would not fit; got {step_size!r}. "
-                         "Start a new run from trajectory.final_state instead")
+        raise ValueError(f"step_size of a run that is extended must stay {stored['step_size']!r}, or its times would not fit; got "
+                         f"{step_size!r}. Start a new run from trajectory.final_state instead")
     return _descend(trajectory.objective, trajectory.final_state, step_size=stored["step_size"],
-                    steps=check_integer(steps, "steps", minimum=0),
+                    steps=check_steps(steps),
                     record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                     stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
                     first_loss=trajectory.continuation.get("first_loss"))

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_array
+from overparam._validation import check_array, check_integer
 from overparam._version import __version__
 from overparam.objectives.base import Evaluation, Objective
 from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import Trajectory, check_observe, check_schedule
 
-__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_stop", "for_each_start", "run"]
+__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_steps", "check_stop", "for_each_start", "run"]
 
 _BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
 _BAR_SECONDS = 2.0
@@ -102,6 +102,14 @@ def check_objective(value: Any) -> Objective:
     return value
 
 
+def check_steps(value: Any) -> int:
+    """Return ``steps=``: below 2^62, so that a run and its extension still count in 64 bits."""
+    steps = check_integer(value, "steps", minimum=0)
+    if steps >= 2**62:
+        raise ValueError(f"steps must be a whole number below 2**62; got {steps}")
+    return steps
+
+
 def check_stop(value: Any) -> Callable[[Record], Any] | None:
     """Return ``stop=``: None or a function of a record."""
     if value is not None and not callable(value):
@@ -115,8 +123,13 @@ def for_each_start(driver: Callable[..., Trajectory], objective: Objective, para
     A setting ``rng`` (a Generator) gives every run of a batch its own stream.
     """
     check_objective(objective)
-    batch = isinstance(params0, (list, tuple)) and len(params0) > 0 and all(isinstance(start, State) for start in params0)
-    if not batch and not isinstance(params0, State):
+    settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
+    batch = isinstance(params0, (list, tuple)) and any(isinstance(start, State) for start in params0)
+    if batch:
+        params0 = [State.of(start, f"params0[{number}]") for number, start in enumerate(params0)]
+        for start in params0:  # their shapes may differ: a bad one is found before the first run, not after it
+            objective.start(start)
+    elif not isinstance(params0, State):
         params0 = check_array(params0, "params0", ndim=(2, 3))
         batch = params0.ndim == 3
     if not batch:
@@ -187,6 +200,15 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
         log.add(entry)
         return entry
 
+    def settle(look: Callable[[State], Evaluation]) -> Record | None:
+        """Record where an ended run stands, unless that fails (or is interrupted) too: what was recorded before is kept."""
+        try:
+            return note(look)
+        except (Exception, KeyboardInterrupt):
+            if not log.records:
+                raise
+            return log.records[-1]
+
     def first_or_floor() -> float:
         return _GROWTH * ((log.records[0].loss if first_loss is None else first_loss) + 1)
 
@@ -210,7 +232,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
                         break
                 if status == "unstable":
                     if step > log.last:
-                        note(stepper.rough_look)
+                        settle(stepper.rough_look)
                     break
                 entry = note(stepper.look)
                 if entry is None:
@@ -225,11 +247,13 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
                     break
         except KeyboardInterrupt:
             status, message = "interrupted", f"interrupted by the user after step {step} of {first_step + steps}"
+            if not log.records:
+                raise
             if step > log.last:
-                note(stepper.look)
+                settle(stepper.look)
         except TooHardError as error:
             status, message = "too_hard", f"at step {step}: {error}"
-            entry = note(stepper.rough_look) if step > log.last else log.records[-1]
+            entry = settle(stepper.rough_look) if step > log.last else log.records[-1]
             if log.records and (entry is None or entry.loss > first_or_floor()):
                 status, message = blown("the loss exceeds 1e6 (start + 1)" if entry else "the loss or the gradient is not finite")
         except Exception as error:

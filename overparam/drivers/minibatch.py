@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_positive, check_rng
-from overparam.drivers.loop import Advance, Stepper, check_stop, for_each_start, run
+from overparam.drivers.loop import Advance, Stepper, check_steps, check_stop, for_each_start, run
 from overparam.objectives.base import Evaluation, Objective
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -39,7 +39,11 @@ class _Minibatch(Stepper):
                 return Advance(State.of(params), done, "not_finite")
             if found.value > self.ceiling:
                 return Advance(State.of(params), done, "diverged")
-            params = params - self._step_size * found.grad
+            with np.errstate(over="ignore"):
+                moved = params - self._step_size * found.grad
+            if not np.isfinite(moved).all():
+                return Advance(State.of(params), done, "not_finite")
+            params = moved
         return Advance(State.of(params), steps)
 
     def time(self, step: int) -> float:
@@ -110,7 +114,7 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
     'completed'
     """
     rng = check_rng(rng)
-    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_integer(steps, "steps", minimum=0),
+    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
                 "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng,
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": progress}
@@ -119,7 +123,8 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
 
 def _run(objective: Objective, params0: Any, *, step_size: float, steps: int, batch_size: int, rng: np.random.Generator, record: Schedule,
          look_rng: np.random.Generator | None = None, first_step: int = 0, **options: Any) -> Trajectory:
-    state = State.of(objective.start(params0).params)
+    objective.start(params0)  # its checks; the coordinates stay as they are, for moving the origin and back would round them
+    state = State.of(State.of(params0).params)
     if look_rng is None:
         look_rng = np.random.default_rng(rng.integers(0, 2**32, size=4).tolist())
     stepper = _Minibatch(objective, step_size, batch_size, rng, look_rng)
@@ -132,7 +137,7 @@ def _resume(trajectory: Trajectory, *, steps: int, record: Schedule | None = Non
             observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the same streams of random numbers."""
     stored, saved = trajectory.settings, trajectory.continuation
-    return _run(trajectory.objective, trajectory.final_state, step_size=stored["step_size"], steps=check_integer(steps, "steps", minimum=0),
+    return _run(trajectory.objective, trajectory.final_state, step_size=stored["step_size"], steps=check_steps(steps),
                 batch_size=stored["batch_size"], rng=_restored(saved["rng"]), look_rng=_restored(saved["look_rng"]),
                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                 stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),

@@ -33,7 +33,8 @@ class Case:
 
     def make(self, means=None, weights=None, rule=None):
         means = np.array(self.means if means is None else means, dtype=float)
-        teacher = op.Gaussian(means[0]) if len(means) == 1 and self.teacher_weights is None else op.GaussianMixture(means, self.teacher_weights)
+        single = len(means) == 1 and self.teacher_weights is None
+        teacher = op.Gaussian(means[0]) if single else op.GaussianMixture(means, self.teacher_weights)
         return op.ScoreMatching(teacher, weights=self.weights if weights is None else weights, rule=self.rule if rule is None else rule)
 
     def point(self):
@@ -56,7 +57,8 @@ OBJECTIVES = [
     Case("unequal weights", [[0.2, 0.0]], THREE, weights=[0.7, 0.2, 0.1]),
     Case("mixture of one", [[0.2, 0.0]], THREE, teacher_weights=[1.0]),
     Case("mixture of two", [[-1.0, 0.0], [1.2, 0.5]], THREE),
-    Case("mixture of three", [[-2.0], [0.3], [1.5]], [[1.0], [-1.0], [0.2], [2.5]], teacher_weights=[0.5, 0.2, 0.3], weights=[0.4, 0.3, 0.2, 0.1]),
+    Case("mixture of three", [[-2.0], [0.3], [1.5]], [[1.0], [-1.0], [0.2], [2.5]],
+         teacher_weights=[0.5, 0.2, 0.3], weights=[0.4, 0.3, 0.2, 0.1]),
     Case("tight and far", [[0.0, 0.0]], [[4.0 + 1e-5, 0.0], [4.0, 2e-5], [4.0, -1e-5]]),
     Case("Gauss-Hermite", [[0.2, 0.0]], THREE, rule=op.GaussHermite((120, 90))),
     Case("Gauss-Hermite, mixture", [[-1.0, 0.0], [1.2, 0.5]], THREE, rule=op.GaussHermite((60, 50))),
@@ -256,6 +258,15 @@ def test_zero_weight_takes_no_part():
     assert rows[1, 0] == 0
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_teacher_component_of_zero_weight_takes_no_part(first):
+    means = [[1e6, 0.0], [0.2, 0.0]] if first else [[0.2, 0.0], [1e6, 0.0]]
+    value, grad = op.ScoreMatching(op.Gaussian([0.2, 0.0])).value_and_grad(THREE)
+    found, rows = op.ScoreMatching(op.GaussianMixture(means, [0.0, 1.0] if first else [1.0, 0.0])).value_and_grad(THREE)
+    assert_allclose(found, value, rtol=2 * TOL)
+    assert relative(rows, grad) < 2 * TOL
+
+
 def test_time_shrinks_the_teacher():
     means, params = np.array([[-1.0, 0.0], [1.2, 0.5]]), THREE
     at_time = op.ScoreMatching(op.GaussianMixture(means), t=0.7)
@@ -366,13 +377,15 @@ BAD_OBJECTIVES = {
     "rule": (lambda: op.ScoreMatching(op.Gaussian([0.0]), rule=1e-9), r"rule must be an overparam.Rule.*got 1e-09"),
     "negative time": (lambda: op.ScoreMatching(op.Gaussian([0.0]), t=-1.0), r"t must be a finite number not below 0; got -1.0"),
     "infinite time": (lambda: op.ScoreMatching(op.Gaussian([0.0]), t=np.inf), r"t must be a finite number.*got inf"),
-    "negative weight": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[1.5, -0.5]), r"weights must not be negative; got \[1.5, -0.5\]"),
+    "negative weight": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[1.5, -0.5]),
+                        r"weights must not be negative; got \[1.5, -0.5\]"),
     "sum of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[0.5, 0.6]), r"weights must sum to 1; they sum to 1.1"),
     "no weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[]), r"weights is empty"),
     "NaN weight": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[np.nan, 1.0]), r"weights must be finite; entry \(0,\) is nan"),
     "complex weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[1j, 1.0]), r"weights must hold real numbers"),
     "shape of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[[1.0]]), r"weights must have 1 dimension"),
-    "number of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[0.5, 0.5]).value([[1.0]]), r"weights has 2 entries and params 1 rows"),
+    "number of weights": (lambda: op.ScoreMatching(op.Gaussian([0.0]), weights=[0.5, 0.5]).value([[1.0]]),
+                          r"weights has 2 entries and params 1 rows"),
     "x of the score": (lambda: OBJ.score([[1.0]], THREE), r"x must have shape \(\.\.\., 2\).*\(1, 1\)"),
     "x of the responsibilities": (lambda: OBJ.responsibilities([np.nan, 1.0], THREE), r"x must be finite"),
     "tolerance": (lambda: op.Auto(tol=1e-20), r"tol must be a finite number not below 1e-14 and not above 0.1; got 1e-20"),

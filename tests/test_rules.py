@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def errors(rule, teacher, params=PARAMS):
 def test_grids_converge_geometrically(make, teacher):
     """Twice the orders: the error falls by at least 10 until 1e-12, the rounding of sums of some 1e4 terms."""
     worst = [max(errors(make(order), teacher)) for order in (8, 16, 32, 64, 128)]
-    for coarse, fine in zip(worst, worst[1:]):
+    for coarse, fine in pairwise(worst):
         assert fine < max(coarse / 10, 1e-12), worst
     assert worst[-1] < 1e-11
 
@@ -190,7 +191,8 @@ def test_a_teacher_that_differs_where_the_student_does_not(make):
         op.ScoreMatching(teacher, rule=make((64,))).value(student)
 
 
-@pytest.mark.parametrize("rule", [op.GaussHermite(3), op.Trapezoid(4), op.MonteCarlo(64, rng=0), op.Sobol(64, rng=0), op.Stratified(64, rng=0)],
+@pytest.mark.parametrize("rule", [op.GaussHermite(3), op.Trapezoid(4), op.MonteCarlo(64, rng=0),
+                                  op.Sobol(64, rng=0), op.Stratified(64, rng=0)],
                          ids=lambda rule: type(rule).__name__)
 def test_rank_zero(rule):
     """Coincident means: the responsibilities are constant, so every rule is exact."""
@@ -200,7 +202,8 @@ def test_rank_zero(rule):
     assert_allclose(found.grad, np.tile(2 * mean / 3, (3, 1)), rtol=1e-12)
 
 
-RULES = [op.Auto(tol=1e-7, max_nodes=100_000), op.GaussHermite(20), op.GaussHermite((30, 20)), op.Trapezoid(40), op.Trapezoid((40, 30), half_width=7.5),
+RULES = [op.Auto(tol=1e-7, max_nodes=100_000), op.GaussHermite(20), op.GaussHermite((30, 20)), op.Trapezoid(40),
+         op.Trapezoid((40, 30), half_width=7.5),
          op.MonteCarlo(320, rng=5), op.Stratified(320, rng=6, replicates=4), op.Sobol(512, rng=None)]
 
 

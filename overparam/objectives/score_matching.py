@@ -71,6 +71,7 @@ class ScoreMatching(Objective):
             raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")
         t = check_real(t, "t", minimum=0.0)
         self.teacher = teacher.at_time(t) if t else teacher
+        self._present = self.teacher.weights > 0  # a component without weight asks for no nodes, however far it is
         self.rule = Auto() if rule is None else rule
         self._weights = None if weights is None else check_weights(weights, len(check_array(weights, "weights", ndim=1)))
 
@@ -139,17 +140,17 @@ class ScoreMatching(Objective):
 
     def start(self, params: Any) -> State:
         """Validate `params` and reduce them to the span that the dynamics never leave."""
-        return reduce_state(self._checked(params), self.teacher.means)
+        return reduce_state(self._checked(params), self.teacher.means[self._present])
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
         return self._plan_with(state, self.rule, previous)
 
     def _plan_with(self, state: State, rule: Rule, previous: QuadraturePlan | None = None, roomy: bool = True) -> QuadraturePlan:
-        means = self.teacher.means - state.origin
+        means = self.teacher.means[self._present] - state.origin
         if state.basis is not None:
             means = means @ state.basis
-        return QuadraturePlan(state, means, self.teacher.weights, self._weights_for(state.n), rule, _make_evaluator,
+        return QuadraturePlan(state, means, self.teacher.weights[self._present], self._weights_for(state.n), rule, _make_evaluator,
                               previous, roomy)
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:

@@ -23,11 +23,12 @@ from overparam.sampling import MonteCarlo, Sobol, Stratified
 from overparam.state import State
 from overparam.teachers import Gaussian, GaussianMixture, Teacher
 from overparam.trajectory import Trajectory, every, load, log_spaced
+from overparam.verification import verify
 
 __all__ = [
-    "Auto", "GaussHermite", "Gaussian", "GaussianMixture", "MonteCarlo", "Objective", "Rule", "ScoreMatching", "Sobol", "State",
-    "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments", "gradient_descent", "init", "load",
-    "log_spaced", "plotting", "rates", "regimes", "sgd",
+    "Auto", "GaussHermite", "Gaussian", "GaussianMixture", "MonteCarlo", "Objective", "Rule", "ScoreMatching", "Sobol",
+    "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments",
+    "gradient_descent", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "verify",
 ]
 
 _LAZY = ("experiments", "plotting", "rates", "regimes")

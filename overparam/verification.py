@@ -1,0 +1,155 @@
+"""Is a run what it claims to be? Repeat it at a hundredth of the tolerance, and once more nudged by rounding.
+
+A bound is about loss and gradient at given parameters. What it means for a whole run is found by running again: through a phase
+in which differences grow, an error of one step is amplified, and so is rounding, which no tolerance removes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_real
+from overparam.planning import Auto
+from overparam.state import State
+from overparam.trajectory import DRIVERS, Trajectory
+
+__all__ = ["Verification", "verify"]
+
+_NUDGE = 1e-15  # a few units in the last place of the deviations
+_DOMINATES = 0.3  # rounding is named where it explains this part of the difference
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """How far a run moves when it is repeated at a smaller tolerance, and when its start is nudged by rounding.
+
+    Attributes
+    ----------
+    steps, times : (T,) arrays
+        The records that all runs have.
+    tol, verified_tol : float
+        Tolerance of the run, and of its repetition.
+    loss_difference, loss_bound : (T,) arrays
+        Relative difference of the losses, and the run's own relative bound on its loss at its own parameters.
+    params_difference : (T,) array
+        Largest distance of a parameter vector from its repetition, relative to its distance from the target.
+    rounding_difference : (T,) array
+        The same between the repetition and one whose start was moved by relative 1e-15 in every deviation from the mean.
+    status : str
+        Status of the repetition.
+    """
+
+    steps: np.ndarray
+    times: np.ndarray
+    tol: float
+    verified_tol: float
+    loss_difference: np.ndarray
+    loss_bound: np.ndarray
+    params_difference: np.ndarray
+    rounding_difference: np.ndarray
+    status: str
+
+    @property
+    def rounding_dominates(self) -> np.ndarray:
+        """(T,) where the difference is rounding amplified by the dynamics rather than the rule's error."""
+        return (self.params_difference > 1e-15) & (self.rounding_difference > _DOMINATES * self.params_difference)
+
+    def summary(self) -> str:
+        """A few lines of text."""
+        worst = int(np.argmax(self.params_difference))
+        lines = [f"repeated at tol {self.verified_tol:g} instead of {self.tol:g} ({self.status}):",
+                 f"  parameters move by at most {self.params_difference[worst]:.1e} of their distance from the target, "
+                 f"at step {self.steps[worst]}",
+                 f"  loss moves by at most {self.loss_difference.max():.1e}; largest bound at given parameters {self.loss_bound.max():.1e}",
+                 f"  deviations nudged by 1e-15 at the start move parameters by at most {self.rounding_difference.max():.1e}"]
+        where = self.steps[self.rounding_dominates]
+        if where.size:
+            lines.append(f"  rounding through an unstable phase dominates at {where.size} of {len(self.steps)} records, "
+                         f"steps {where[0]} to {where[-1]}")
+        else:
+            lines.append("  rounding dominates nowhere")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | None = None) -> Verification:
+    """Repeat a run at its tolerance divided by `factor`, and again from a start nudged by rounding; report how far it moves.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        A run under ``Auto``, from its first step.
+    factor : float
+        Above 1.
+    progress : bool, optional
+        As in the drivers.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    ValueError
+        If the run was not made under ``Auto``, or its driver or objective is not known.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8))
+    >>> traj = op.gradient_descent(obj, [[2.0], [1.9]], step_size=0.1, steps=100)
+    >>> bool(op.verify(traj).params_difference.max() < 1e-7)
+    True
+    """
+    factor = check_real(factor, "factor", minimum=1.0)
+    if not isinstance(trajectory, Trajectory):
+        raise ValueError(f"trajectory must be an overparam.Trajectory; got {trajectory!r}"[:300])
+    objective = trajectory.objective
+    rule = getattr(objective, "rule", None)
+    if not isinstance(rule, Auto):
+        raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; this one used {rule!r}")
+    if trajectory.driver not in DRIVERS:
+        raise ValueError(f"the driver {trajectory.driver!r} of this trajectory is not known here, so it cannot be repeated")
+    finer = Auto(**{**rule.settings(), "tol": max(rule.tol / factor, 1e-14)})
+    state = trajectory.states[0]
+    mean = state.deviations.mean(axis=0)
+    nudged = state.moved(state.centre + mean, (state.deviations - mean) * (1 + _NUDGE * _signs(state)))
+    again, other = (_repeated(trajectory, objective.with_rule(finer), start, progress) for start in (state, nudged))
+    count = min(len(trajectory), len(again), len(other))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        losses = np.abs(trajectory.loss[:count] / again.loss[:count] - 1)
+        bounds = trajectory.loss_error[:count] / trajectory.loss[:count]
+    return Verification(
+        steps=trajectory.steps[:count], times=trajectory.times[:count], tol=rule.tol, verified_tol=finer.tol,
+        loss_difference=np.where(trajectory.loss[:count] == again.loss[:count], 0.0, losses), loss_bound=np.nan_to_num(bounds, nan=0.0),
+        params_difference=_differences(trajectory, again, count), rounding_difference=_differences(again, other, count),
+        status=again.status)
+
+
+def _signs(state: State) -> np.ndarray:
+    """A fixed pattern of ±1, one for each coordinate."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], size=state.deviations.shape)
+
+
+def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bool | None) -> Trajectory:
+    """The same run again under another objective, from `start`."""
+    first = {name: getattr(trajectory, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
+    beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None], observed={},
+                        objective=objective, problem=objective.describe(), status="completed")
+    return DRIVERS[trajectory.driver](beginning, steps=int(trajectory.steps[-1] - trajectory.steps[0]), progress=progress)
+
+
+def _differences(one: Trajectory, two: Trajectory, count: int) -> np.ndarray:
+    """(count,) largest relative distance of parameter vectors, in the common reduced coordinates (origin: the target)."""
+    found = np.zeros(count)
+    for record in range(count):
+        apart = one.centres[record] - two.centres[record] + (one.deviations[record] - two.deviations[record])
+        size = np.linalg.norm(two.centres[record] + two.deviations[record], axis=1)
+        distance = np.linalg.norm(apart, axis=1)
+        found[record] = np.where(distance > 0, distance / np.maximum(size, 1e-300), 0.0).max()
+    return found

@@ -1,0 +1,56 @@
+"""Repeating a run at a hundredth of its tolerance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import overparam as op
+
+
+def paper_run(M, tol, steps=400):
+    obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]), rule=op.Auto(tol=tol))
+    params0 = op.init.cluster(n=3, center=[M, 0.0], scale=1e-7, rng=0)
+    return op.gradient_descent(obj, params0, step_size=0.02, steps=steps, record=op.every(20))
+
+
+def test_difference_is_below_the_tolerance_for_a_calm_run():
+    found = op.verify(paper_run(2.0, 1e-8))
+    assert found.status == "completed" and len(found.steps) == 21
+    assert found.verified_tol == pytest.approx(1e-10)
+    assert found.params_difference.max() < 1e-8  # contraction: errors of single steps do not grow
+    assert found.loss_difference.max() < 1e-7
+    assert found.rounding_difference.max() < 1e-12
+    assert "tol 1e-10 instead of 1e-08" in str(found)
+
+
+def test_a_coarse_tolerance_shows():
+    """With two digits the repetition must differ by far more than with eight: the check can fail."""
+    coarse, fine = op.verify(paper_run(5.0, 1e-2)), op.verify(paper_run(5.0, 1e-8))
+    assert coarse.params_difference.max() > 100 * fine.params_difference.max()
+    assert not coarse.rounding_dominates.any()
+
+
+def test_rounding_is_named_where_it_dominates():
+    """M=5: differences grow by e^25 before the means part; at tol 1e-12 what is left is rounding."""
+    found = op.verify(paper_run(5.0, 1e-12), factor=10)
+    assert found.rounding_dominates.any()
+    assert "rounding through an unstable phase dominates" in found.summary()
+    assert np.isfinite(found.params_difference).all() and found.params_difference.max() < 1e-7
+
+
+@pytest.mark.parametrize(("run", "match"), [
+    (None, "trajectory must be"),
+    ("fixed", "needs a run under op.Auto"),
+])
+def test_what_cannot_be_verified(run, match):
+    if run == "fixed":
+        obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.GaussHermite(30))
+        run = op.gradient_descent(obj, [[1.0], [0.5]], step_size=0.1, steps=5)
+    with pytest.raises(ValueError, match=match):
+        op.verify(run)
+
+
+def test_factor_is_checked():
+    with pytest.raises(ValueError, match="factor"):
+        op.verify(paper_run(1.0, 1e-6, steps=2), factor=0.5)

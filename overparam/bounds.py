@@ -78,8 +78,7 @@ def trapezoid_error(steps: np.ndarray, spread: float, teacher_spread: float, siz
               \cos=\cos\frac{as}2,\ \cos_*=\cos\frac{as^*}2,\ a<\frac\pi{\max(s,s^*)}
     """
     steps = np.asarray(steps, dtype=np.float64)
-    widest = max(spread, teacher_spread)
-    top = 1.2 * 2 * np.pi / steps if widest == 0 else np.minimum(1.2 * 2 * np.pi / steps, np.pi / widest)
+    top = np.minimum(1.2 * 2 * np.pi / steps, np.pi / max(spread, teacher_spread, 1e-305))
     a = top[:, None] * _FRACTIONS
     turns = 2 * np.pi * a / steps[:, None]
     front = _SAFETY + np.log(2.0) + a * a / 2 - turns - np.log(-np.expm1(-turns))

@@ -108,8 +108,8 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
     return total
 
 
-def truncation(layout: Layout, params: np.ndarray, frame: Frame) -> tuple[np.ndarray, float]:
-    """Bound on what a layout of grids leaves out of each gradient row (n,) and of the loss, at means `params` (n, k).
+def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray, frame: Frame) -> tuple[np.ndarray, float]:
+    """Bound on what a layout of grids leaves out of each gradient row (n,) and of the loss, at means `params` (n, k), less a centre `deviations`.
 
     `frame` gives weights and teacher. The envelopes are found anew at `params`, from those of the layout.
     """
@@ -118,7 +118,7 @@ def truncation(layout: Layout, params: np.ndarray, frame: Frame) -> tuple[np.nda
     if not wide:
         return rows, loss
     starts = layout.modes or (None,) * len(frame.means)
-    for grid, integrand, start in zip(layout.grids, frame.integrands_at(params), starts, strict=True):
+    for grid, integrand, start in zip(layout.grids, frame.integrands_at(params, deviations), starts, strict=True):
         modes = integrand.modes(start)
         for axis in wide:
             nodes = grid.axes[axis].nodes
@@ -128,13 +128,13 @@ def truncation(layout: Layout, params: np.ndarray, frame: Frame) -> tuple[np.nda
     return rows, loss
 
 
-def rounding(demand: Demand, nodes: int, params: np.ndarray, radius: float) -> np.ndarray:
+def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndarray, radius: float) -> np.ndarray:
     r"""(q,) bound on rounding: :math:`\varepsilon\,[N/64+24+6(k+2)\Lambda]` times the scales.
 
-    Sums run over slabs of 64 nodes; a logit of size up to :math:`\Lambda`, the widest distance of two means times the farthest
-    node from their middle (`radius` from the origin), is wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up to three
-    weights, each a quotient of two such exponentials, make a term.
+    Sums run over slabs of 64 nodes; logits :math:`\langle x-c,\delta_i\rangle-\|\delta_i\|^2/2` of size up to :math:`\Lambda` (nodes
+    lie within `radius` of the origin) are wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up to three weights, each a
+    quotient of such exponentials, make a term.
     """
-    widest = 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max()
-    logit = widest * (radius + np.linalg.norm(params, axis=1).max())
-    return np.finfo(np.float64).eps * (nodes / 64 + 24 + 6 * (params.shape[1] + 2) * logit) * demand.scales
+    longest = np.linalg.norm(deviations, axis=1).max()
+    logit = longest * (radius + np.linalg.norm(centre)) + longest**2 / 2
+    return np.finfo(np.float64).eps * (nodes / 64 + 24 + 6 * (deviations.shape[1] + 2) * logit) * demand.scales

@@ -99,8 +99,8 @@ class Integrand:
 
     Parameters
     ----------
-    params, weights : (n, k) and (n,) arrays
-        Student.
+    params, deviations, weights : (n, k), (n, k) and (n,) arrays
+        Student: its means, their differences from any common centre (exact where the means themselves are rounded), its weights.
     component : (k,) array
         The teacher mean m.
     share : float
@@ -110,6 +110,7 @@ class Integrand:
     """
 
     params: np.ndarray
+    deviations: np.ndarray
     weights: np.ndarray
     component: np.ndarray
     share: float
@@ -117,9 +118,8 @@ class Integrand:
 
     def slopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, and w and offsets for the Hessian."""
-        middle = self.params.mean(axis=0)
-        tilt = self.params - middle
-        offset = -np.einsum("nk,nk->n", tilt, self.params + middle) / 2
+        tilt = self.deviations - self.deviations.mean(axis=0)
+        offset = -np.einsum("nk,nk->n", tilt, self.params + self.params.mean(axis=0)) / 2
         log_w = log_softmax(y @ tilt.T + offset, self.weights)
         w = np.exp(log_w)
         off = tilt - (w @ tilt)[..., None, :]
@@ -192,8 +192,8 @@ class Integrand:
         better = tails[len(edges):] < tails[:len(edges)]
         tails, lengths = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (tails, lengths))
         centres = np.where(better[:, :, None], centres[len(edges):], centres[:len(edges)])
-        widest = np.linalg.norm(self.params[:, None] - self.params, axis=-1).max(axis=1) if n <= 256 \
-            else np.full(n, 2 * np.linalg.norm(self.params - self.params.mean(axis=0), axis=1).max())
+        widest = np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1) if n <= 256 \
+            else np.full(n, 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
         arms = np.linalg.norm(self.params[:, None] - centres[:, None], axis=-1) + np.sqrt(k) + 1  # (E, i, l)
         weighted = tails[:, None, :] * (1 + widest[:, None] * (arms + lengths[:, None, :]))
         own = weighted[:, np.arange(n), np.arange(n)]

@@ -30,10 +30,8 @@ class Frame:
 
     Attributes
     ----------
-    params : (n, k) array
-        Student means, origin at the first teacher mean.
-    spreads, teacher_spreads : (k,) arrays
-        Extent of the student's and of the teacher's means along each axis.
+    params, deviations : (n, k) arrays
+        Student means, origin at the first teacher mean; and the same less a centre, in which small differences are exact.
     weights, means, teacher_weights : (n,), (m, k), (m,) arrays
     roomy : bool
         Whether a run goes on from here, so that the layout should leave room to move.
@@ -44,7 +42,7 @@ class Frame:
     """
 
     params: np.ndarray
-    spreads: np.ndarray
+    deviations: np.ndarray
     weights: np.ndarray
     means: np.ndarray
     teacher_weights: np.ndarray
@@ -55,12 +53,12 @@ class Frame:
     @cached_property
     def integrands(self) -> tuple[Integrand, ...]:
         """φ·wᵢ, one for each teacher component."""
-        return self.integrands_at(self.params)
+        return self.integrands_at(self.params, self.deviations)
 
-    def integrands_at(self, params: np.ndarray) -> tuple[Integrand, ...]:
+    def integrands_at(self, params: np.ndarray, deviations: np.ndarray) -> tuple[Integrand, ...]:
         """The same at other means (n, k)."""
         distances = np.linalg.norm(params[:, None] - self.means, axis=-1).max(axis=1)
-        return tuple(Integrand(params, self.weights, mean, float(share), distances)
+        return tuple(Integrand(params, deviations, self.weights, mean, float(share), distances)
                      for mean, share in zip(self.means, self.teacher_weights, strict=True))
 
     @cached_property
@@ -69,7 +67,12 @@ class Frame:
         starts = self.starts or (None,) * len(self.means)
         return tuple(one.modes(start) for one, start in zip(self.integrands, starts, strict=True))
 
-    @property
+    @cached_property
+    def spreads(self) -> np.ndarray:
+        """Extent of the student's means along each axis."""
+        return np.ptp(self.deviations, axis=0)
+
+    @cached_property
     def teacher_spreads(self) -> np.ndarray:
         """Extent of the teacher's means along each axis; 0 for a single Gaussian."""
         return np.ptp(self.means, axis=0)

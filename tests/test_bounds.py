@@ -104,7 +104,7 @@ def test_envelopes_lie_above(rank, kind):
         x = component + 6 * rng.standard_normal((400, rank))
         log_w = log_softmax(x @ params.T - (params**2).sum(axis=1) / 2, weights)
         below = log_w - ((x - component) ** 2).sum(axis=1)[:, None] / 2
-        integrand = Integrand(params, weights, component, 1.0, np.ones(len(params)))
+        integrand = Integrand(params, params, weights, component, 1.0, np.ones(len(params)))
         for y in (integrand.modes(), component + 3 * rng.standard_normal(params.shape)):
             centres, peaks = integrand.envelopes(y)
             above = peaks - ((x[:, None] - centres) ** 2).sum(axis=-1) / 2
@@ -112,7 +112,7 @@ def test_envelopes_lie_above(rank, kind):
 
 
 def single(params, weights):
-    return Integrand(params, weights, np.zeros(1), 1.0, np.abs(params[:, 0]))
+    return Integrand(params, params, weights, np.zeros(1), 1.0, np.abs(params[:, 0]))
 
 
 def test_modes_of_two_means_sit_at_the_crossing():

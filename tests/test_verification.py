@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import overparam as op
+from overparam.verification import Verification
 
 
 def paper_run(M, tol, steps=400):
@@ -32,11 +33,17 @@ def test_a_coarse_tolerance_shows():
 
 
 def test_rounding_is_named_where_it_dominates():
-    """M=5: differences grow by e^25 before the means part; at tol 1e-12 what is left is rounding."""
-    found = op.verify(paper_run(5.0, 1e-12), factor=10)
-    assert found.rounding_dominates.any()
-    assert "rounding through an unstable phase dominates" in found.summary()
-    assert np.isfinite(found.params_difference).all() and found.params_difference.max() < 1e-7
+    """Where the nudged run moves as far as the repetition does, and not where it moves far less or nothing moves."""
+    moved = np.array([0.0, 1e-12, 1e-9, 1e-6])
+    found = Verification(steps=np.array([0, 10, 20, 30]), times=np.arange(4.0), tol=1e-10, verified_tol=1e-12, loss_difference=moved,
+                         loss_bound=moved, params_difference=moved, rounding_difference=np.array([0.0, 1e-12, 4e-10, 1e-10]),
+                         status="completed")
+    assert found.rounding_dominates.tolist() == [False, True, True, False]
+    assert "rounding through an unstable phase dominates at 2 of 4 records, steps 10 to 20" in found.summary()
+
+
+def test_coincident_digits_say_that_rounding_dominates_nowhere():
+    assert "rounding dominates nowhere" in op.verify(paper_run(5.0, 1e-4)).summary()
 
 
 @pytest.mark.parametrize(("run", "match"), [

@@ -16,7 +16,7 @@ from overparam.planning import Auto
 from overparam.quadrature import Frame, Grid, Layout, Rule
 from overparam.state import State
 
-__all__ = ["Measure", "QuadraturePlan", "is_tight"]
+__all__ = ["Measure", "QuadraturePlan", "seen_from"]
 
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
@@ -61,18 +61,21 @@ class Measure:
         return Measure(None, self.nodes[index], self.weights[index] * replicates, target)
 
 
-def is_tight(state: State, means: np.ndarray) -> bool:
-    """Whether deviations around a moving centre describe the state best, seen from the nearest of the teacher's `means` (m, k).
+def seen_from(state: State, means: np.ndarray) -> tuple[bool, bool]:
+    """Whether `state` is best seen from its own mean rather than from the target, and whether that mean moves on its own.
 
-    They do while the means sit so close together that all responsibilities are of one order (logits differ by less than about
-    one): then every row is near the mean row, and the differences are what the run is about. Further apart, single rows may be
-    exponentially small, and each must be accurate by itself.
+    It is seen from its mean while its extent is small against its distance to the nearest of the teacher's `means` (m, k): small
+    deviations around a far centre are then not rounded. The mean moves on its own (a *tight* state) while the means sit so close
+    together that all responsibilities are of one order (logits differ by less than about one): then every row is near the mean
+    row, and the differences are what the run is about. Further apart, single rows may be exponentially small, and each must be
+    accurate by itself.
     """
     centred = state.deviations - state.deviations.mean(axis=0)
     extent = np.linalg.norm(centred, axis=1).max()
     middle = state.centre + state.deviations.mean(axis=0)
     distance = np.linalg.norm(middle - means, axis=1).min()
-    return bool(extent < _TIGHT * distance and extent * (distance + 4) < 1)
+    own = bool(extent < _TIGHT * distance)
+    return own, own and bool(extent * (distance + 4) < 1)
 
 
 class QuadraturePlan(Plan):
@@ -97,13 +100,12 @@ class QuadraturePlan(Plan):
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
                  make_evaluator: Callable, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
-        self._moving = is_tight(state, means)
+        self._own, self._moving = seen_from(state, means)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
         deviations = deviations @ self._axes
-        self._frame = Frame(params=centre @ self._axes + deviations, spreads=np.ptp(deviations, axis=0), weights=weights,
-                            means=means @ self._axes, teacher_weights=teacher_weights, roomy=roomy,
-                            **self._inherited(previous, state))
+        self._frame = Frame(params=centre @ self._axes + deviations, deviations=deviations, weights=weights, means=means @ self._axes,
+                            teacher_weights=teacher_weights, roomy=roomy, **self._inherited(previous, state))
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
         self._probed: tuple | None = None
@@ -145,8 +147,8 @@ class QuadraturePlan(Plan):
     # --- coordinates -------------------------------------------------------------------------------------------------
 
     def _split(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and deviations as the plan keeps them: around the student's own mean if tight, else around the origin."""
-        if not self._moving:
+        """Centre and deviations as the plan keeps them: around the student's own mean, or around the origin."""
+        if not self._own:
             return np.zeros(state.k), state.coordinates
         mean = state.deviations.mean(axis=0)
         centred = state.deviations - mean
@@ -220,8 +222,8 @@ class QuadraturePlan(Plan):
             return Parts(float(errors[-1]), errors[:n] + (errors[n] if self._moving else 0.0))
 
         steps = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size, self._frame.offset)
-        rows, loss = truncation(self._layout, params, self._frame)
-        return Bounds(parts(steps), Parts(loss, rows), parts(rounding(demand, self.nodes, params, self._radius)))
+        rows, loss = truncation(self._layout, params, deviations, self._frame)
+        return Bounds(parts(steps), Parts(loss, rows), parts(rounding(demand, self.nodes, centre, deviations, self._radius)))
 
     def _sampled(self, centre: np.ndarray, deviations: np.ndarray) -> Evaluation:
         """Mean over the replicates with its standard error (of a row: of its norm's worst case, the root of the summed squares)."""

@@ -11,7 +11,7 @@ except ImportError as _error:
     raise ImportError(
         "overparam's compiled core is missing. If you are in a clone of the project, install it (pip install . , or "
         "pip install -e '.[test]' to develop) and start Python outside the clone's top folder: from inside, the source folder "
-        f"hides the installed package. ({_error})") from _error
+        f"hides the installed package. ({_error})") from None
 
 from overparam import init
 from overparam._version import __version__

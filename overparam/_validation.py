@@ -34,6 +34,8 @@ def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bo
     """Return `value` as a C-contiguous float64 array of real, finite numbers with `ndim` dimensions."""
     dims = (ndim,) if isinstance(ndim, int) else tuple(ndim)
     wanted = " or ".join(str(n) for n in dims)
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} is a masked array with masked entries; fill or drop them first")
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested lists

@@ -108,10 +108,11 @@ def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.n
     .. math:: \min_a \frac{2\,m!}{a^{2m}}\Big[e^{\tau_2(a+1)+\tau_2^2/2}A
               + e^{\tau_3(a+1)+\tau_3^2/2}\big(B+(r+\tfrac12e^{\tau_3^2/2}+a)\,C\big)\Big],\qquad \tau_p=ps+p^*s^*
 
-    (times :math:`2^m` for orders above 48) over :math:`a\max(s,s^*)\le2.5`, with r = `offset` the largest distance along the axis of a student mean from the teacher's
-    mean. Zero where all spreads are.
+    (times :math:`2^m` for orders above 48) over :math:`a\max(s,s^*)\le2.5`, with r = `offset` the largest distance along the axis
+    of a student mean from the teacher's mean. Zero where all spreads are.
     """
-    orders, spreads, teacher_spreads = (np.asarray(part, dtype=np.float64) for part in np.broadcast_arrays(orders, spreads, teacher_spreads))
+    together = np.broadcast_arrays(orders, spreads, teacher_spreads)
+    orders, spreads, teacher_spreads = (np.asarray(part, dtype=np.float64) for part in together)
     widest = np.maximum(spreads, teacher_spreads)
     top = _CIRCLE / np.maximum(widest, 1e-305)[:, None]
     a = np.concatenate([top * _CIRCLES, np.minimum(top, _NEAR)], axis=1)[:, None]  # the last one: where `near` still holds

@@ -13,7 +13,7 @@ import numpy as np
 from overparam.bounds import Majorant, hermite_error, trapezoid_error
 from overparam.quadrature import Frame, Layout
 
-__all__ = ["Bounds", "Demand", "Parts", "discretisation", "rounding", "truncation"]
+__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "rounding", "truncation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +108,12 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
     return total
 
 
-def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray, frame: Frame) -> tuple[np.ndarray, float]:
-    """Bound on what a layout of grids leaves out of each gradient row (n,) and of the loss, at means `params` (n, k), less a centre `deviations`.
+def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray,
+               frame: Frame) -> tuple[np.ndarray, float]:
+    """Bound on what a layout of grids leaves out of each gradient row (n,) and of the loss, at means `params` (n, k).
 
-    `frame` gives weights and teacher. The envelopes are found anew at `params`, from those of the layout.
+    `deviations` are the means less a centre; `frame` gives weights and teacher. The envelopes are found anew at `params`, from
+    those of the layout.
     """
     rows, loss = np.zeros(len(params)), 0.0
     wide = [axis for axis, one in enumerate(layout.grids[0].axes) if one.step is not None]
@@ -128,13 +130,18 @@ def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray, frame
     return rows, loss
 
 
+def logit_range(centre: np.ndarray, deviations: np.ndarray, radius: float) -> float:
+    r"""Largest size of a logit :math:`\langle x-c,\delta_i\rangle-\|\delta_i\|^2/2` over nodes within `radius` of the origin."""
+    with np.errstate(over="ignore"):
+        longest = np.linalg.norm(deviations, axis=1).max()
+        return float(longest * (radius + np.linalg.norm(centre)) + longest**2 / 2)
+
+
 def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndarray, radius: float) -> np.ndarray:
     r"""(q,) bound on rounding: :math:`\varepsilon\,[N/64+24+6(k+2)\Lambda]` times the scales.
 
-    Sums run over slabs of 64 nodes; logits :math:`\langle x-c,\delta_i\rangle-\|\delta_i\|^2/2` of size up to :math:`\Lambda` (nodes
-    lie within `radius` of the origin) are wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up to three weights, each a
-    quotient of such exponentials, make a term.
+    Sums run over slabs of 64 nodes; logits of size up to :math:`\Lambda` are wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up
+    to three weights, each a quotient of such exponentials, make a term.
     """
-    longest = np.linalg.norm(deviations, axis=1).max()
-    logit = longest * (radius + np.linalg.norm(centre)) + longest**2 / 2
+    logit = logit_range(centre, deviations, radius)
     return np.finfo(np.float64).eps * (nodes / 64 + 24 + 6 * (deviations.shape[1] + 2) * logit) * demand.scales

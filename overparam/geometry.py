@@ -117,7 +117,7 @@ class Integrand:
     distances: np.ndarray
 
     def slopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, and w and offsets for the Hessian."""
+        r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, w, and offsets for the Hessian."""
         tilt = self.deviations - self.deviations.mean(axis=0)
         offset = -np.einsum("nk,nk->n", tilt, self.params + self.params.mean(axis=0)) / 2
         log_w = log_softmax(y @ tilt.T + offset, self.weights)

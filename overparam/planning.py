@@ -11,16 +11,29 @@ from overparam._validation import check_integer, check_real
 from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_step
 from overparam.certificate import Demand, discretisation
 from overparam.quadrature import Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
+from overparam.sampling import Sobol
 
 __all__ = ["Auto", "TooHardError"]
 
 
+_FALLBACK_NODES = 2**16
 _NARROW = 0.3  # spread below which a Gauss-Hermite axis is always the smaller one
 _AIM = 0.4  # part of the tolerance that is planned for: the rest is for what changes inside the box
 
 
 class TooHardError(ValueError):
-    """A tolerance cannot be met within `max_nodes`."""
+    """A tolerance cannot be met within `max_nodes`; a ValueError.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-10, max_nodes=20))
+    >>> try:
+    ...     obj.value([[3.0], [-3.0]])
+    ... except op.TooHardError as error:
+    ...     print(str(error)[:19])
+    tol=1e-10 needs abo
+    """
 
 
 class Auto(Rule):
@@ -34,6 +47,10 @@ class Auto(Rule):
     max_nodes : int
         Above this many nodes the tolerance counts as out of reach: ``value`` raises, a driver ends with status
         ``too_hard``, ``estimate`` samples instead.
+
+    sampling : bool
+        Above `max_nodes` take 2**16 scrambled Sobol points in 16 replicates instead, here and in drivers. Errors are then
+        standard errors, ``trajectory.attributes["sampled_from_step"]`` says since when, and `tol` is not met.
 
     Raises
     ------
@@ -54,15 +71,27 @@ class Auto(Rule):
     0.94380027
     """
 
-    def __init__(self, tol: float = 1e-10, max_nodes: int = 4_000_000) -> None:
+    def __init__(self, tol: float = 1e-10, max_nodes: int = 4_000_000, sampling: bool = False) -> None:
         self.tol = check_real(tol, "tol", minimum=1e-14, maximum=0.1)
         self.max_nodes = check_integer(max_nodes, "max_nodes", minimum=1)
+        if not isinstance(sampling, (bool, np.bool_)):
+            raise ValueError(f"sampling must be True or False; got {sampling!r}")
+        self.sampling = bool(sampling)
+        self.fallback = Sobol(_FALLBACK_NODES, rng=0)
 
     def settings(self) -> dict[str, Any]:
-        return {"tol": self.tol, "max_nodes": self.max_nodes}
+        return {"tol": self.tol, "max_nodes": self.max_nodes, **({"sampling": True} if self.sampling else {})}
 
     def layout(self, frame: Frame, probe: Callable[[Layout], Demand] | None = None) -> Layout:
         """Nodes for the means in `frame`; `probe` evaluates what a layout finds."""
+        try:
+            return self._certified(frame, probe)
+        except TooHardError:
+            if not self.sampling:
+                raise
+            return self.fallback.layout(frame)
+
+    def _certified(self, frame: Frame, probe: Callable[[Layout], Demand] | None) -> Layout:
         if frame.rank == 0 or probe is None:
             return self._points(frame)
         if 2.0**frame.rank > self.max_nodes or not np.isfinite(np.square(frame.params).sum()):
@@ -79,7 +108,7 @@ class Auto(Rule):
                                    frame.offset)
             if (error <= demand.targets(self.tol)).all():
                 return layout
-        raise self._too_hard(frame, layout.size, why="the loss or a gradient row is too small against its integrand")
+        raise self._too_hard(frame, layout.size, cancels=True)
 
     def _points(self, frame: Frame) -> Layout:
         """All means coincide: the responsibilities are constant and one node, the teacher's mean, is exact while they do."""
@@ -130,9 +159,13 @@ class Auto(Rule):
                                  for axis, rule in enumerate(rules))) for span in spans)
         return Layout(grids, **kind, lost_rows=lost_rows, lost_loss=lost_loss, modes=modes)
 
-    def _too_hard(self, frame: Frame, nodes: float, why: str = "") -> TooHardError:
-        spreads = ", ".join(f"{spread:.3g}" for spread in frame.spreads[:4]) + (", ..." if len(frame.spreads) > 4 else "")
-        return TooHardError(
-            f"tol={self.tol:g} needs about {nodes:.3g} nodes, more than max_nodes={self.max_nodes}: the {len(frame.params)} means "
-            f"differ along {frame.rank} axes with spreads {spreads}" + (f"; {why}" if why else "") + ". Raise max_nodes or tol, or use a "
-            "sampling rule (op.Sobol, op.MonteCarlo), whose standard error estimate() reports")
+    def _too_hard(self, frame: Frame, nodes: float, cancels: bool = False) -> TooHardError:
+        shown = frame.spreads[:max(1, min(frame.rank, 4))]
+        spreads = ", ".join(f"{spread:.3g}" for spread in shown) + (", ..." if frame.rank > 4 else "")
+        where = f"{len(frame.params)} means differ along {frame.rank} ax{'is' if frame.rank == 1 else 'es'} with spreads {spreads}"
+        if cancels:
+            return TooHardError(f"tol={self.tol:g} cannot be certified: the loss or a gradient row is too small against its integrand, "
+                                f"even with {nodes:.3g} nodes ({where}). Raise tol, or use a sampling rule (op.Sobol, op.MonteCarlo)")
+        return TooHardError(f"tol={self.tol:g} needs about {nodes:.3g} nodes, more than max_nodes={self.max_nodes}: the {where}. Raise "
+                            "max_nodes or tol, allow sampling (op.Auto(..., sampling=True)), or use a sampling rule (op.Sobol, "
+                            "op.MonteCarlo), whose standard error estimate() reports")

@@ -375,8 +375,39 @@ def test_an_error_at_once_is_raised():
     def broken(params):
         raise RuntimeError("never")
 
-    with pytest.raises(RuntimeError, match="never"):
+    with pytest.raises(ValueError, match=r"observe\['x'\] failed at step 0: RuntimeError: never"):
         op.gradient_descent(OBJ, START, step_size=0.05, steps=10, observe={"x": broken})
+
+
+def test_one_interrupt_ends_a_batch():
+    def interrupt(record):
+        if record.step == 20:
+            raise KeyboardInterrupt
+        return False
+
+    runs = op.gradient_descent(OBJ, np.stack([START, START, START]), step_size=0.05, steps=40, record=op.every(10), stop=interrupt)
+    assert [run.status for run in runs] == ["interrupted"]
+
+
+@pytest.mark.parametrize("progress", ["x", 1, 0.0])
+def test_progress_is_none_true_or_false(progress):
+    with pytest.raises(ValueError, match="progress must be None"):
+        op.gradient_descent(OBJ, START, step_size=0.05, steps=10, progress=progress)
+
+
+def test_sampling_takes_over_where_auto_cannot_go_on():
+    """Allowed to sample, a run whose nodes run out goes on with a standard error and says since when; else it ends too_hard."""
+    params = np.random.default_rng(0).normal(size=(4, 3))
+    target = op.Gaussian(np.zeros(3))
+    few = op.gradient_descent(op.ScoreMatching(target, rule=op.Auto(tol=1e-8, max_nodes=1000)), params, step_size=0.1, steps=20)
+    assert few.status == "too_hard"
+    obj = op.ScoreMatching(target, rule=op.Auto(tol=1e-8, max_nodes=1000, sampling=True))
+    sampled = op.gradient_descent(obj, params, step_size=0.1, steps=20)
+    exact = op.gradient_descent(op.ScoreMatching(target, rule=op.Auto(tol=1e-8)), params, step_size=0.1, steps=20)
+    assert sampled.status == "completed" and sampled.attributes["sampled_from_step"] == 0
+    assert (np.abs(sampled.loss - exact.loss) < 6 * sampled.loss_error + 1e-3 * exact.loss).all()  # the run drifts a little as well
+    assert (sampled.loss_error > 100 * exact.loss_error).all()
+    assert "sampled_from_step" not in exact.attributes
 
 
 def test_observations_that_change_shape_fail():

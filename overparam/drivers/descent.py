@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_positive
-from overparam.drivers.loop import Advance, Stepper, check_steps, check_stop, for_each_start, run
+from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run
 from overparam.objectives.base import Evaluation, Objective, Plan
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -112,7 +112,7 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
     """
     settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "progress": progress}
+                "observe": check_observe(observe), "progress": check_progress(progress)}
     return for_each_start(_descend, objective, params0, **settings)
 
 

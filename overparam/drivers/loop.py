@@ -22,7 +22,7 @@ from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import Trajectory, check_observe, check_schedule
 
-__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_steps", "check_stop", "for_each_start", "run"]
+__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_progress", "check_steps", "check_stop", "for_each_start", "run"]
 
 _BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
 _BAR_SECONDS = 2.0
@@ -117,10 +117,17 @@ def check_stop(value: Any) -> Callable[[Record], Any] | None:
     return value
 
 
+def check_progress(value: Any) -> bool | None:
+    """Return ``progress=``: None, True or False."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"progress must be None (a bar on a terminal after two seconds), True or False; got {value!r}"[:300])
+    return value
+
+
 def for_each_start(driver: Callable[..., Trajectory], objective: Objective, params0: Any, **settings: Any) -> Any:
     """Run `driver` from `params0`, or from each of a batch of starts ((R, n, d) array or list): then a list of trajectories.
 
-    A setting ``rng`` (a Generator) gives every run of a batch its own stream.
+    A setting ``rng`` (a Generator) gives every run of a batch its own stream. Ctrl-C ends the batch: the list is then shorter.
     """
     check_objective(objective)
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
@@ -135,8 +142,12 @@ def for_each_start(driver: Callable[..., Trajectory], objective: Objective, para
     if not batch:
         return driver(objective, params0, **settings)
     streams = settings["rng"].spawn(len(params0)) if "rng" in settings else [None] * len(params0)
-    return [driver(objective, start, **({**settings, "rng": stream} if stream else settings))
-            for start, stream in zip(params0, streams, strict=True)]
+    runs = []
+    for start, stream in zip(params0, streams, strict=True):
+        runs.append(driver(objective, start, **({**settings, "rng": stream} if stream else settings)))
+        if runs[-1].status == "interrupted":  # one Ctrl-C ends the batch, not one run of it
+            break
+    return runs
 
 
 class _Log:
@@ -148,7 +159,12 @@ class _Log:
         self.observed: dict[str, list[np.ndarray]] = {name: [] for name in observe}
 
     def add(self, record: Record) -> None:
-        seen = {name: np.asarray(function(record.params)) for name, function in self._observe.items()}
+        seen = {}
+        for name, function in self._observe.items():
+            try:
+                seen[name] = np.asarray(function(record.params))
+            except Exception as error:
+                raise ValueError(f"observe[{name!r}] failed at step {record.step}: {type(error).__name__}: {error}") from error
         for name, value in seen.items():
             if value.dtype.kind not in "biufc":
                 raise ValueError(f"observe[{name!r}] must return numbers; it returned dtype {value.dtype}")
@@ -188,14 +204,18 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
     schedule = np.unique(np.append(schedule[schedule >= first_step], [first_step, first_step + steps]))
     log, began = _Log(check_observe(observe)), time.perf_counter()
     status, message, step = "completed", "", first_step
+    sampled_from: int | None = None
 
     def note(look: Callable[[State], Evaluation]) -> Record | None:
         """Record the state as it is; None if its loss or gradient is not finite."""
+        nonlocal sampled_from
         with np.errstate(over="ignore", invalid="ignore"):
             found = look(state)
             norm = found.grad_norm
         if not (np.isfinite(found.value) and np.isfinite(norm)):
             return None
+        if sampled_from is None and found.sampled:
+            sampled_from = step
         entry = Record(step, stepper.time(step), found.value, found.value_error, norm, state)
         log.add(entry)
         return entry
@@ -254,6 +274,8 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
         except TooHardError as error:
             status, message = "too_hard", f"at step {step}: {error}"
             entry = settle(stepper.rough_look) if step > log.last else log.records[-1]
+            if entry is not None and entry.loss > log.records[0].loss:
+                message += f" The loss has grown from {log.records[0].loss:.3g} to {entry.loss:.3g}: perhaps the step size is too large."
             if log.records and (entry is None or entry.loss > first_or_floor()):
                 status, message = blown("the loss exceeds 1e6 (start + 1)" if entry else "the loss or the gradient is not finite")
         except Exception as error:
@@ -262,6 +284,8 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
             status, message = "failed", f"after step {step}: {type(error).__name__}: {error}"
     if not log.records:
         raise ValueError("the loss or the gradient is not finite at params0; start closer to the target")
+    if sampled_from is not None:
+        attributes = {"sampled_from_step": sampled_from, **(attributes or {})}
     return _trajectory(log, status, message, driver, settings, objective, stepper, time.perf_counter() - began, attributes or {})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_positive, check_rng
-from overparam.drivers.loop import Advance, Stepper, check_steps, check_stop, for_each_start, run
+from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run
 from overparam.objectives.base import Evaluation, Objective
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -113,11 +113,12 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
     >>> traj.status
     'completed'
     """
+    seed = int(rng) if isinstance(rng, (int, np.integer)) else None
     rng = check_rng(rng)
-    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
+    settings = {"attributes": {"seed": seed}, "step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
                 "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng,
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "progress": progress}
+                "observe": check_observe(observe), "progress": check_progress(progress)}
     return for_each_start(_run, objective, params0, **settings)
 
 

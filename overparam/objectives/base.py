@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from overparam._validation import check_real
 from overparam.certificate import Bounds
 from overparam.state import State
 
@@ -31,6 +32,8 @@ class Evaluation:
         The same for each row's norm.
     bounds : Bounds, optional
         The bound by its parts, where the plan has one.
+    replicates : (R, n, k) array, optional
+        Gradient rows of each independent replicate, for sampled rules.
     """
 
     value: float
@@ -39,6 +42,12 @@ class Evaluation:
     value_error: float
     grad_error: np.ndarray
     bounds: Bounds | None = None
+    replicates: np.ndarray | None = None
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the errors are standard errors."""
+        return self.replicates is not None
 
     @property
     def rows(self) -> np.ndarray:
@@ -61,12 +70,19 @@ class Estimate:
     value_error, grad_error : float and (n,) array
         Bound or standard error, the gradient's one per row.
     reliable : bool
-        False where the errors are not to be trusted (too few effective samples) or do not meet the rule's tolerance.
+        False where the errors are not to be trusted: fewer than 100 effective samples for some i, or a sample whose logits are
+        dominated by rounding. Bounds are always reliable.
     nodes : int
     rule : str
         The rule that was used, which is not the objective's own where that could not meet its tolerance.
     bounds : Bounds, optional
         For deterministic rules the bound by its parts: discretisation, truncation, rounding. None for sampled ones.
+    component_error : (n, d) array, optional
+        For sampled rules the standard error of every component of the gradient.
+    replicates : int, optional
+        For sampled rules the number of independent replicates behind the standard errors.
+    effective_samples : (n,) array, optional
+        For sampled rules the effective sample size of the weights :math:`q_kw_i(x_k)`.
     """
 
     value: float
@@ -77,6 +93,25 @@ class Estimate:
     nodes: int
     rule: str
     bounds: Bounds | None = field(default=None, repr=False)
+    component_error: np.ndarray | None = field(default=None, repr=False)
+    replicates: int | None = None
+    effective_samples: np.ndarray | None = field(default=None, repr=False)
+
+    def interval(self, level: float = 0.95) -> tuple[tuple[float, float], tuple[np.ndarray, np.ndarray]]:
+        """Intervals ((low, high) of the value, (low, high) of every gradient component, two (n, d) arrays).
+
+        For a sampled rule Student's t intervals at confidence `level`, from the replicates. For a deterministic one the bounds, in
+        which the truth lies whatever the level.
+        """
+        level = check_real(level, "level", minimum=0.0, maximum=1.0)
+        if self.replicates is None:
+            value, grad = self.value_error, self.grad_error[:, None]
+        else:
+            from scipy.special import stdtrit
+
+            quantile = float(stdtrit(self.replicates - 1, (1 + level) / 2))
+            value, grad = quantile * self.value_error, quantile * self.component_error
+        return (self.value - value, self.value + value), (self.grad - grad, self.grad + grad)
 
 
 @dataclass(frozen=True, eq=False)

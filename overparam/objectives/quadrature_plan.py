@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from overparam._softmax import posterior_mean
+from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
-from overparam.certificate import Bounds, Demand, Parts, discretisation, rounding, truncation
+from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
-from overparam.planning import Auto
-from overparam.quadrature import Frame, Grid, Layout, Rule
+from overparam.planning import Auto, TooHardError
+from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule
 from overparam.state import State
 
 __all__ = ["Measure", "QuadraturePlan", "seen_from"]
@@ -100,6 +100,7 @@ class QuadraturePlan(Plan):
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
                  make_evaluator: Callable, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
+        self._rule = rule
         self._own, self._moving = seen_from(state, means)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
@@ -121,17 +122,17 @@ class QuadraturePlan(Plan):
             probe(self._layout)
         _, self._evaluator, demand = self._probed
         self._row_floor, self._value_floor = np.zeros(state.n), 0.0
-        if isinstance(rule, Auto):
+        if isinstance(rule, Auto) and not self._layout.sampled:
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
-        ends = [np.concatenate([axis.nodes[[0, -1]] for axis in grid.axes]) for grid in self._layout.grids if isinstance(grid, Grid)]
-        self._radius = float(np.linalg.norm(ends, axis=1).max() + np.linalg.norm(self._frame.means, axis=1).max()) if ends else np.inf
+        self._radius = self._reach()
+        self._remake = lambda at, other: QuadraturePlan(at, means, teacher_weights, weights, other, make_evaluator, roomy=False)
         self._replicates = []
         if self._layout.sampled:
             whole, count = Measure.of(self._layout, self._frame), self._layout.grids[0].replicates
             self._replicates = [make_evaluator(whole.replicate(number, count, len(means)), log_weights) for number in range(count)]
         self.nodes = self._layout.size
-        self.rule = repr(rule)
+        self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
 
     def _inherited(self, previous: QuadraturePlan | None, state: State) -> dict:
         """What the plan that no longer serves still tells about the state: magnitudes there, and where the modes are."""
@@ -143,6 +144,17 @@ class QuadraturePlan(Plan):
             turn = previous._axes.T @ self._axes
             starts = tuple(modes @ turn for modes in previous._layout.modes)
         return {"known": known, "starts": starts}
+
+    def _reach(self) -> float:
+        """Norm of the node farthest from the origin, or a little more."""
+        farthest = 0.0
+        for grid, mean in zip(self._layout.grids, self._frame.means, strict=True):
+            if isinstance(grid, Grid):
+                own = np.linalg.norm([np.abs(axis.nodes).max() for axis in grid.axes])
+            else:
+                own = np.linalg.norm(grid.nodes, axis=1).max()
+            farthest = max(farthest, float(own + np.linalg.norm(mean)))
+        return farthest
 
     # --- coordinates -------------------------------------------------------------------------------------------------
 
@@ -211,8 +223,41 @@ class QuadraturePlan(Plan):
         else:
             found, demand = self._demand(self._evaluator, centre, deviations)
             bounds = self._bounds(demand, centre, deviations)
+            if isinstance(self._rule, GaussHermite):
+                bounds = self._vouched(state, found, bounds)
             found = replace(found, value_error=bounds.total.value, grad_error=bounds.total.grad, bounds=bounds)
-        return replace(found, centre_grad=found.centre_grad @ self._axes.T, grad=found.grad @ self._axes.T)
+        rows = None if found.replicates is None else found.replicates @ self._axes.T
+        return replace(found, centre_grad=found.centre_grad @ self._axes.T, grad=found.grad @ self._axes.T, replicates=rows)
+
+    def effective_samples(self, state: State) -> np.ndarray | None:
+        r"""(n,) effective sample sizes :math:`(\sum q_kw_i)^2/\sum(q_kw_i)^2` of a sampled plan, inf for weights of 0; else None."""
+        if not self._layout.sampled:
+            return None
+        centre, deviations = self.enter(state)
+        measure = Measure.of(self._layout, self._frame)
+        shares = measure.weights[:, None] * responsibilities(measure.nodes - centre, deviations, self._frame.weights)
+        shares = shares / np.maximum(shares.max(axis=0), 1e-300)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self._frame.weights > 0, shares.sum(axis=0) ** 2 / (shares**2).sum(axis=0), np.inf)
+
+    def logits_are_exact(self, state: State) -> bool:
+        """Whether rounding leaves the logits two digits or more."""
+        centre, deviations = self.enter(state)
+        return logit_range(centre, deviations, self._radius) * (state.k + 2) * np.finfo(np.float64).eps < 0.01
+
+    def _vouched(self, state: State, found: Evaluation, bounds: Bounds) -> Bounds:
+        """Where the remainder of Gauss–Hermite promises little: the difference to a certified trapezoid, and that one's bound."""
+        if bounds.discretisation.value <= 1e-12 * found.value:
+            return bounds
+        try:
+            other = self._remake(state, Auto(tol=1e-10))
+        except TooHardError:
+            return bounds
+        truth = other.evaluate(state)
+        own = found.rows @ self._axes.T
+        apart = Parts(abs(found.value - truth.value) + truth.value_error, np.linalg.norm(own - truth.rows, axis=1) + truth.grad_error)
+        known = bounds.discretisation
+        return replace(bounds, discretisation=Parts(min(known.value, apart.value), np.minimum(known.grad, apart.grad)))
 
     def _bounds(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> Bounds:
         """The bound at a state by its parts; a row of a tight state has its own error and that of the mean row."""
@@ -221,12 +266,25 @@ class QuadraturePlan(Plan):
         def parts(errors: np.ndarray) -> Parts:
             return Parts(float(errors[-1]), errors[:n] + (errors[n] if self._moving else 0.0))
 
-        steps = discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size, self._frame.offset)
+        steps = parts(discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size,
+                                     self._frame.offset))
+        most = self._trivial(params)
+        steps = Parts(min(steps.value, most.value), np.minimum(steps.grad, most.grad))
         rows, loss = truncation(self._layout, params, deviations, self._frame)
-        return Bounds(parts(steps), Parts(loss, rows), parts(rounding(demand, self.nodes, centre, deviations, self._radius)))
+        return Bounds(steps, Parts(loss, rows), parts(rounding(demand, self.nodes, centre, deviations, self._radius)))
+
+    def _trivial(self, params: np.ndarray) -> Parts:
+        """What no rule with weights that sum to 1 can miss by: the integrands' range, with E|x - m| at most sqrt(k)."""
+        distances = np.linalg.norm(params[:, None] - self._frame.means, axis=-1)
+        far, wide = distances.max(), 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max()
+        rows = 4 * far * (1 + wide * (np.sqrt(params.shape[1]) + distances.max(axis=1)))
+        return Parts(float(far**2), rows)
 
     def _sampled(self, centre: np.ndarray, deviations: np.ndarray) -> Evaluation:
-        """Mean over the replicates with its standard error (of a row: of its norm's worst case, the root of the summed squares)."""
+        """Mean over the replicates with its standard error (of a row: the root of its components' summed squares).
+
+        The level of rounding is the floor of each: replicates that agree to the last digit are not exact.
+        """
         n, k = deviations.shape
         values, means, rows = [], [], []
         for evaluator in self._replicates:
@@ -237,8 +295,10 @@ class QuadraturePlan(Plan):
         count = len(values)
         whole = np.array(rows) + np.array(means)[:, None]
         spread = whole.std(axis=0, ddof=1) / np.sqrt(count)
+        floor = rounding(self._demand(self._evaluator, centre, deviations)[1], self.nodes, centre, deviations, self._radius)
         return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
-                          float(np.std(values, ddof=1) / np.sqrt(count)), np.linalg.norm(spread, axis=1))
+                          float(np.hypot(np.std(values, ddof=1) / np.sqrt(count), floor[-1])),
+                          np.hypot(np.linalg.norm(spread, axis=1), floor[:n]), replicates=whole)
 
     # --- validity and steps ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,12 @@ from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
 from overparam.objectives.quadrature_plan import Measure, QuadraturePlan
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Rule, rule_from_description
-from overparam.sampling import Sobol
 from overparam.state import State
 from overparam.teachers import Teacher, teacher_from_description
 
 __all__ = ["ScoreMatching"]
 
-_FALLBACK_NODES = 2**16
+_FEW = 100  # effective samples below which a standard error is not to be trusted
 
 
 class ScoreMatching(Objective):
@@ -115,26 +115,53 @@ class ScoreMatching(Objective):
 
     def value(self, params: Any) -> float:
         """Loss at `params` ((n, d) array or State), to the rule's tolerance."""
-        state = self.start(params)
-        return self._plan_with(state, self.rule, roomy=False).evaluate(state).value
+        return self._look(params)[1].value
 
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
         """Loss and (n, d) gradient at `params` ((n, d) array or State), to the rule's tolerance."""
-        state = self.start(params)
-        found = self._plan_with(state, self.rule, roomy=False).evaluate(state)
+        state, found, _ = self._look(params)
         return found.value, state.expand_gradient(found.rows)
 
     def estimate(self, params: Any) -> Estimate:
-        """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead."""
+        """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead.
+
+        Returns
+        -------
+        Estimate
+            With bounds by their parts for deterministic rules, standard errors and ``interval(level)`` for sampled ones;
+            ``estimate.rule`` says which was used.
+        """
+        state, found, plan = self._look(params, fall_back=True)
+        samples = plan.effective_samples(state)
+        estimate = Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
+                            plan.rule, found.bounds)
+        if samples is None:
+            return estimate
+        centred = found.replicates - found.replicates.mean(axis=0)
+        basis = np.eye(state.k) if state.basis is None else state.basis
+        variance = np.zeros((state.n, state.d))
+        for replicate in centred:
+            variance += (replicate @ basis.T) ** 2
+        count = len(centred)
+        floor = np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0))
+        return replace(estimate, reliable=bool((samples >= _FEW).all() and plan.logits_are_exact(state)), replicates=count,
+                       component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
+
+    def _look(self, params: Any, fall_back: bool = False) -> tuple[State, Evaluation, QuadraturePlan]:
+        """The state, what is found there, and the plan it was found with: one for this state alone."""
         state = self.start(params)
-        reliable = True
-        try:
-            plan = self._plan_with(state, self.rule, roomy=False)
-        except TooHardError:
-            plan, reliable = self._plan_with(state, Sobol(_FALLBACK_NODES, rng=0), roomy=False), False
-        found = plan.evaluate(state)
-        return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, reliable, plan.nodes,
-                        plan.rule, found.bounds)
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                plan = self._plan_with(state, self.rule, roomy=False)
+            except TooHardError:
+                if not fall_back:
+                    raise
+                plan = self._plan_with(state, self.rule.fallback, roomy=False)
+            found = plan.evaluate(state)
+        if not (np.isfinite(found.value) and np.isfinite(found.rows).all()):
+            raise ValueError("the loss or its gradient overflows at these params (largest coordinate "
+                             f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
+        return state, found, plan
 
     # --- what drivers ask for ----------------------------------------------------------------------------------------
 

@@ -1,15 +1,15 @@
-"""Random students that a rule must cope with: spread means, clusters, one far mean, unequal weights."""
+"""Random students that a rule must cope with: spread means, clusters, one far mean, coincident means, unequal weights."""
 
 from __future__ import annotations
 
 import numpy as np
 
-KINDS = ("spread", "clusters", "one far", "unequal weights", "near coincident")
+KINDS = ("spread", "clusters", "one far", "unequal weights", "near coincident", "coincident")
 
 
 def draw(rng, rank, kind, low=0.01, high=10.0):
-    """(params (n, rank), weights (n,)), n from 2 to 6; extents log-uniform in [low, high] per axis, the first axis the widest."""
-    n = int(rng.integers(max(2, rank + 1) if kind != "clusters" else 4, 7))
+    """(params (n, rank), weights (n,)), n from 2 to 8; extents log-uniform in [low, high] per axis, the first axis the widest."""
+    n = int(rng.integers(max(2, rank + 1) if kind not in ("clusters", "coincident") else 4, 9))
     extents = np.sort(np.exp(rng.uniform(np.log(low), np.log(high), rank)))[::-1]
     params = rng.uniform(-0.5, 0.5, (n, rank))
     weights = np.full(n, 1 / n)
@@ -18,11 +18,14 @@ def draw(rng, rank, kind, low=0.01, high=10.0):
     elif kind == "one far":
         params = 0.05 * params
         params[0, 0] += rng.choice([-1.0, 1.0])
+        extents[0] = max(extents[0], min(high, rng.uniform(5.0, 20.0)))
     elif kind == "unequal weights":
         weights = rng.dirichlet(np.full(n, 0.3)) * (1 - n * 1e-6) + 1e-6
         weights /= weights.sum()
     elif kind == "near coincident":
         params[1:] = params[1] + 1e-6 * rng.standard_normal((n - 1, rank))
+    elif kind == "coincident":
+        params = params[rng.integers(0, 3, n)]
     params = (params - params.mean(axis=0)) / np.maximum(np.ptp(params, axis=0), 1e-300) * extents
     offset = rng.uniform(-0.5, 0.5, rank) * min(3.0, high)
     return params + offset, weights

@@ -363,7 +363,7 @@ class Trapezoid(Rule):
     Examples
     --------
     >>> import overparam as op
-    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Trapezoid(80))
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Trapezoid(160))
     >>> found = obj.estimate([[2.0], [-2.0]])
     >>> bool(found.value_error < 1e-9 * found.value)
     True

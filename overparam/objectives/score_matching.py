@@ -73,6 +73,7 @@ class ScoreMatching(Objective):
         self.teacher = teacher.at_time(t) if t else teacher
         self._present = self.teacher.weights > 0  # a component without weight asks for no nodes, however far it is
         self.rule = Auto() if rule is None else rule
+        self._known_means: tuple | None = None
         self._weights = None if weights is None else check_weights(weights, len(check_array(weights, "weights", ndim=1)))
 
     # --- the student -------------------------------------------------------------------------------------------------
@@ -174,11 +175,16 @@ class ScoreMatching(Objective):
         return self._plan_with(state, self.rule, previous)
 
     def _plan_with(self, state: State, rule: Rule, previous: QuadraturePlan | None = None, roomy: bool = True) -> QuadraturePlan:
-        means = self.teacher.means[self._present] - state.origin
-        if state.basis is not None:
-            means = means @ state.basis
-        return QuadraturePlan(state, means, self.teacher.weights[self._present], self._weights_for(state.n), rule, _make_evaluator,
+        return QuadraturePlan(state, self._reduced_means(state), self.teacher.weights[self._present], self._weights_for(state.n), rule, _make_evaluator,
                               previous, roomy)
+
+    def _reduced_means(self, state: State) -> np.ndarray:
+        """(m, k) teacher means in the state's coordinates; kept, since in a million dimensions they cost as much as many steps."""
+        known = self._known_means
+        if known is None or known[0] is not state.basis or known[1] is not state.origin:
+            means = self.teacher.means[self._present] - state.origin
+            known = self._known_means = state.basis, state.origin, means if state.basis is None else means @ state.basis
+        return known[2]
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
         """Value and gradient on `batch_size` fresh draws from the teacher: what a minibatch step sees.

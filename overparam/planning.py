@@ -101,7 +101,7 @@ class Auto(Rule):
             unit = np.ones(1)
             demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2), None))
         for _ in range(6):
-            targets = demand.targets(_AIM * self.tol)
+            targets = demand.targets((_AIM if frame.roomy else 0.9) * self.tol)
             layout = self._design(frame, demand.size.relative_to(0.6 * targets / max(1, frame.rank)), targets)
             demand = probe(layout)
             error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size,

@@ -182,7 +182,8 @@ def read(path: Any) -> dict[str, Any]:
     except Exception as error:  # HDF5 raises whatever comes first on bytes that it does not understand
         raise ValueError(f"path {str(source)!r} is not a netCDF file that can be read: {error}") from error
     if content.attrs.get("format") != FORMAT:
-        raise ValueError(f"path {str(source)!r} is a netCDF file but not a trajectory written by Trajectory.save")
+        raise ValueError(f"path {str(source)!r} is a netCDF file but not a trajectory written by Trajectory.save; open it with "
+                         "xarray.open_dataset")
     if content.attrs.get("format_version", VERSION) > VERSION:
         raise ValueError(
             f"path {str(source)!r} was written by a newer version (format {content.attrs['format_version']}, "

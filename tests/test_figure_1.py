@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.integrate import cumulative_simpson
 
 import overparam as op
 from overparam import experiments
-from overparam.experiments.registry import check_settings, defaults, summary_line
+from overparam.experiments.registry import check_settings, defaults, summary_line, verifiable
 from overparam.experiments.zhang2025 import laws
 from overparam.regimes import classify, distances
 
@@ -221,6 +222,53 @@ def test_edges_of_the_settings_can_be_summarised_drawn_and_saved(settings, tmp_p
     result.save(tmp_path / "figure.nc")
 
 
+def test_trajectories_say_where_they_come_from(short, tmp_path):
+    run = short.runs[0]
+    for traj in (run.trajectory, *run.minibatch):
+        assert "2511.22069" in traj.attributes["paper"] and traj.attributes["seed"] == 0 and traj.attributes["experiment"] == NAME
+        assert {"versions", "rule", "tolerance"} <= set(traj.attributes)
+    assert [traj.attributes["repetition"] for traj in run.minibatch] == [0, 1]
+    run.trajectory.save(tmp_path / "run.nc")
+    assert "2511.22069" in op.load(tmp_path / "run.nc").attributes["paper"]
+
+
+def test_a_figure_is_no_trajectory_and_the_error_says_what_opens_it(short, tmp_path):
+    with pytest.raises(ValueError, match=r"not a trajectory .* open it with xarray\.open_dataset"):
+        op.load(short.save(tmp_path / "figure.nc"))
+
+
+# --- the check of a run, and what Ctrl-C leaves -----------------------------------------------------------------------
+
+
+def test_verify_repeats_each_exact_run():
+    result = op.experiments.run(NAME, **{**SHORT, "M": (1.0, 1.5)})
+    found = result.verify()
+    assert list(found) == ["M = 1", "M = 1.5"]
+    for run, check in zip(result.runs, found.values(), strict=True):
+        assert check.tol == 1e-8 and check.verified_tol == pytest.approx(1e-10) and check.status == "completed"
+        assert check.params_difference.max() < 1e-7 and check.steps.tolist() == run.trajectory.steps.tolist()
+
+
+def test_other_experiments_have_nothing_to_verify_unless_they_say_so(short):
+    from overparam.experiments import ExperimentResult
+
+    with pytest.raises(ValueError, match=r"'zhang2025.figure_1' has no run to verify"):
+        ExperimentResult.verify(short)
+    assert verifiable(NAME)
+
+
+def test_finished_leaves_out_what_was_cut_short(short):
+    assert [run.M for run in short.finished().runs] == [1.0] and len(short.finished().runs[0].minibatch) == 2
+    run = short.runs[0]
+    cut = replace(run.trajectory, status="interrupted")
+    assert replace(short, runs=(replace(run, trajectory=cut),), stopped="here").finished() is None
+    noisy = (run.minibatch[0], replace(run.minibatch[1], status="interrupted"))
+    half = replace(short, runs=(replace(run, minibatch=noisy),), stopped="in minibatch run 2")
+    assert half.interrupted and half.reached == "in minibatch run 2" and "in minibatch run 2" in half.summary()
+    assert half.finished().runs[0].minibatch == noisy[:1]
+    assert half.finished().to_xarray().attrs["interrupted"] == "in minibatch run 2" and "interrupted" not in short.to_xarray().attrs
+
+
 # --- settings and registry --------------------------------------------------------------------------------------------
 
 
@@ -242,6 +290,22 @@ def test_unknown_names_suggest_the_nearest():
         op.experiments.run(NAME, stepsize=0.1)
     with pytest.raises(ValueError, match="Known: M, batch_size"):
         check_settings(NAME, {"q": 1})
+    for given, meant in {"m": "M", "step": "steps", "batch": "batch_size", "Seed": "seed", "tolerance": "tol"}.items():
+        with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+            check_settings(NAME, {given: 1})
+
+
+@pytest.mark.parametrize("given", ["nope", "q", "lr", "figure", ""])
+def test_names_that_are_not_near_are_not_suggested(given):
+    with pytest.raises(ValueError, match=r"is not known\. Known:"):
+        check_settings(NAME, {given: 1})
+
+
+def test_check_settings_looks_at_values_too():
+    check_settings(NAME, {"M": (4, 5.5), "n": 8})
+    for bad in ({"M": "nan"}, {"n": 0}, {"tol": 5.0}, {"records": 1e12}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            check_settings(NAME, bad)
 
 
 def test_registry_lists_and_describes():

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 from overparam.drivers.loop import versions
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from matplotlib.figure import Figure
     from xarray import Dataset
+
+    from overparam.verification import Verification
 
 __all__ = ["ExperimentResult"]
 
@@ -50,7 +54,38 @@ class ExperimentResult(ABC):
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C cut the experiment short; the data then are those reached."""
-        return False
+        return bool(self.reached)
+
+    @property
+    def reached(self) -> str:
+        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
+        return ""
+
+    def finished(self) -> Self | None:
+        """Return the result without the runs that Ctrl-C cut short; None if no run came to its end."""
+        return None if self.interrupted else self
+
+    def verify(self, progress: bool | None = None) -> dict[str, Verification]:
+        """Repeat every exact run at a hundredth of its tolerance: see :func:`overparam.verify`.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            As in the drivers.
+
+        Returns
+        -------
+        dict
+            A :class:`~overparam.verification.Verification` for each run, by the run's name.
+
+        Raises
+        ------
+        ValueError
+            If the experiment has no run to verify.
+        KeyboardInterrupt
+            On Ctrl-C: half a check says nothing.
+        """
+        raise ValueError(f"experiment {self.name!r} has no run to verify")
 
     def draw(self, path: str | os.PathLike[str] | None = None) -> Figure | Path:
         """Draw the picture.

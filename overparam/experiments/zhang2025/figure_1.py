@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from overparam import init, rates, regimes
-from overparam._validation import check_array, check_choice, check_integer, check_positive, check_real
+from overparam._validation import check_array, check_integer, check_real
 from overparam.drivers import gradient_descent, sgd
+from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
 from overparam.experiments.result import ExperimentResult
 from overparam.experiments.zhang2025 import laws
@@ -18,14 +20,19 @@ from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
 from overparam.trajectory import Trajectory, log_spaced
+from overparam.verification import Verification, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from matplotlib.figure import Figure
     from xarray import Dataset
 
 __all__ = ["Figure1Result", "Law", "Run", "figure_1"]
 
+NAME = "zhang2025.figure_1"
 PAPER = "arXiv 2511.22069, Figure 1"
+MOST = 10**8  # parameters, dimensions, records, draws: far above what fits into memory together
 LATE = np.e  # "late" is the last e-fold of flow time, as in regimes.classify
 
 
@@ -117,14 +124,56 @@ class Figure1Result(ExperimentResult):
     settings : dict
     runs : tuple of Run
         One for each M; fewer if Ctrl-C came in between.
+    stopped : str
+        Where Ctrl-C came, in words; empty if it did not.
     """
 
     runs: tuple[Run, ...]
+    stopped: str = ""
 
     @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C cut the experiment short; the data then are those reached."""
-        return any(traj.status == "interrupted" for run in self.runs for traj in (run.trajectory, *run.minibatch))
+    def reached(self) -> str:
+        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
+        return self.stopped
+
+    def finished(self) -> Figure1Result | None:
+        """Return the result without the runs that Ctrl-C cut short; None if no run came to its end."""
+        kept = [replace(run, minibatch=tuple(traj for traj in run.minibatch if traj.status != "interrupted"))
+                for run in self.runs if run.trajectory.status != "interrupted"]
+        return replace(self, runs=tuple(kept)) if kept else None
+
+    def verify(self, progress: bool | None = None) -> dict[str, Verification]:
+        """Repeat the exact run of every M at a hundredth of its tolerance: see :func:`overparam.verify`.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            As in the drivers.
+
+        Returns
+        -------
+        dict
+            A :class:`~overparam.verification.Verification` for each run: ``"M = 4"``, ``"M = 6"``.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            On Ctrl-C: half a check says nothing.
+
+        Examples
+        --------
+        >>> import overparam as op
+        >>> result = op.experiments.run("zhang2025.figure_1", M=1.0, n=2, steps=100, tol=1e-6, records=20)
+        >>> bool(result.verify()["M = 1"].params_difference.max() < 1e-5)
+        True
+        """
+        found = {}
+        for run in self.runs:
+            check = found[f"M = {run.M:g}"] = verify(run.trajectory, progress=progress)
+            # a repetition that Ctrl-C cut short has no status of its own where it is the nudged one: it is only short
+            if check.status == "interrupted" or (check.status == run.trajectory.status and len(check.steps) < len(run.trajectory)):
+                raise KeyboardInterrupt(f"in the check of M = {run.M:g}")
+        return found
 
     def figure(self) -> Figure:
         """Return the picture: for each M a column of norms, loss and local slope against steps."""
@@ -145,7 +194,68 @@ class Figure1Result(ExperimentResult):
         return table(self)
 
 
-@register("zhang2025.figure_1")
+def _checked(M: Any, n: Any, d: Any, scale: Any, step_size: Any, steps: Any, seed: Any, tol: Any, records: Any, minibatch: Any,
+             batch_size: Any, minibatch_runs: Any, progress: Any) -> dict[str, Any]:
+    """The settings, converted, in the order in which they are written down."""
+    if not isinstance(minibatch, bool | np.bool_):
+        raise ValueError(f"minibatch must be True or False; got {minibatch!r}")
+    check_progress(progress)
+    settings = {"M": _distances(M), "n": check_integer(n, "n", minimum=1, maximum=MOST),
+                "d": check_integer(d, "d", minimum=1, maximum=MOST),
+                "scale": _number(scale, "scale", "not below 0", lambda value: value >= 0),
+                "step_size": _number(step_size, "step_size", "above 0", lambda value: value > 0),
+                "steps": check_steps(steps), "seed": check_integer(seed, "seed"),
+                "tol": _number(tol, "tol", "above 0", lambda value: value > 0),
+                "records": check_integer(records, "records", minimum=1, maximum=MOST), "minibatch": bool(minibatch),
+                "batch_size": check_integer(batch_size, "batch_size", minimum=1, maximum=MOST),
+                "minibatch_runs": check_integer(minibatch_runs, "minibatch_runs", minimum=1)}
+    Auto(tol=settings["tol"])  # their own checks belong before any work too
+    log_spaced(settings["records"]).steps(settings["steps"])
+    return settings
+
+
+def _number(value: Any, name: str, allowed: str, within: Callable[[float], bool]) -> float:
+    """A finite number; whatever is given instead, the message says what is allowed."""
+    try:
+        number = check_real(value, name)
+        if not within(number):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{name} must be a finite number {allowed}; got {_shown(value)}") from None
+    return number
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _distances(M: Any) -> tuple[float, ...]:
+    """``M=`` as a tuple."""
+    try:
+        if isinstance(M, bool):
+            raise ValueError
+        distances = tuple(check_array(M, "M", ndim=(0, 1)).ravel().tolist())
+    except (ValueError, TypeError):
+        raise ValueError(f"M must be a number or a tuple of numbers, all finite; got {_shown(M)}") from None
+    if len(set(distances)) < len(distances):
+        raise ValueError(f"M must not name a distance twice; got {_shown(M)}")
+    return distances
+
+
+@contextmanager
+def _announcer(wanted: bool, progress: bool | None) -> Iterator[Callable[[str], None]]:
+    """What says above the drivers' bars which run they belong to: a line on the terminal, where those of minutes are to come."""
+    if not wanted:
+        yield lambda text: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=0, bar_format="{desc}", leave=False, disable=None if progress is None else not progress) as line:
+        yield line.set_description_str
+
+
+@register(NAME, check=_checked, result=Figure1Result)
 def figure_1(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, scale: float = 1e-7, step_size: float = 0.01,
              steps: int = 20_000, seed: int = 0, tol: float = 1e-10, records: int = 200, minibatch: bool = False,
              batch_size: int = 20_000, minibatch_runs: int = 1, progress: bool | None = None) -> Figure1Result:
@@ -201,38 +311,53 @@ def figure_1(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, sc
     >>> [run.regime.name for run in result.runs]
     ['all converge']
     """
-    distances = tuple(check_array(M, "M", ndim=(0, 1)).ravel().tolist())
-    if len(set(distances)) < len(distances):
-        raise ValueError(f"M must not name a distance twice; got {M!r}")
-    n, d = check_integer(n, "n", minimum=1), check_integer(d, "d", minimum=1)
-    scale, step_size, tol = check_real(scale, "scale", minimum=0.0), check_positive(step_size, "step_size"), check_positive(tol, "tol")
-    steps, seed = check_integer(steps, "steps"), check_integer(seed, "seed")
-    records = check_integer(records, "records", minimum=1)
-    batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    minibatch_runs = check_integer(minibatch_runs, "minibatch_runs", minimum=1)
-    if not isinstance(minibatch, bool | np.bool_):
-        raise ValueError(f"minibatch must be True or False; got {minibatch!r}")
-    if progress is not None:
-        check_choice(str(progress), "progress", ("True", "False", "None"))
-    settings = {"M": distances, "n": n, "d": d, "scale": scale, "step_size": step_size, "steps": steps, "seed": seed, "tol": tol,
-                "records": records, "minibatch": bool(minibatch), "batch_size": batch_size, "minibatch_runs": minibatch_runs}
-
-    objective = ScoreMatching(Gaussian(mean=np.zeros(d)), rule=Auto(tol=tol))
-    common = {"step_size": step_size, "steps": steps, "record": log_spaced(records), "progress": progress}
+    settings = _checked(M, n, d, scale, step_size, steps, seed, tol, records, minibatch, batch_size, minibatch_runs, progress)
+    distances, n, d, seed = (settings[key] for key in ("M", "n", "d", "seed"))
+    repetitions = settings["minibatch_runs"] if minibatch else 0
+    objective = ScoreMatching(Gaussian(mean=np.zeros(d)), rule=Auto(tol=settings["tol"]))
+    common = {"step_size": settings["step_size"], "steps": settings["steps"], "record": log_spaced(settings["records"]),
+              "progress": progress}
     runs: list[Run] = []
-    for distance in distances:
-        center = np.zeros(d)
-        center[0] = distance
-        start = init.cluster(n, center=center, scale=scale, rng=seed)
-        exact = gradient_descent(objective, start, **common)
-        noisy: list[Trajectory] = []
-        stopped = exact.status == "interrupted"
-        for repetition in range(minibatch_runs if minibatch and not stopped else 0):
-            noisy.append(sgd(objective, start, batch_size=batch_size, rng=np.random.default_rng([seed, repetition]), **common))
-            stopped = noisy[-1].status == "interrupted"
-            if stopped:
-                break
-        runs.append(Run(distance, exact, regimes.classify(exact), tuple(noisy)))
-        if stopped:
-            break
-    return Figure1Result("zhang2025.figure_1", settings, tuple(runs))
+    where = "before any run"
+    with _announcer(repetitions > 0, progress) as announce:
+        try:
+            for number, distance in enumerate(distances):
+                name = f"the exact run of M = {distance:g}"
+                where = f"before the first step of {name}"
+                center = np.zeros(d)
+                center[0] = distance
+                start = init.cluster(n, center=center, scale=settings["scale"], rng=seed)
+                exact = _noted(gradient_descent(objective, start, **common), distance, seed)
+                where = _standing(name, exact)
+                runs.append(Run(distance, exact, regimes.classify(exact)))
+                if exact.status == "interrupted":
+                    return Figure1Result(NAME, settings, tuple(runs), where)
+                for repetition in range(repetitions):
+                    name = f"minibatch run {repetition + 1} of {repetitions} of M = {distance:g}"
+                    where = f"before the first step of {name}"
+                    announce(f"{name}, batch {settings['batch_size']} "
+                             f"({number * repetitions + repetition + 1} of {len(distances) * repetitions} such runs)")
+                    rng = np.random.default_rng([seed, repetition])
+                    noisy = _noted(sgd(objective, start, batch_size=settings["batch_size"], rng=rng, **common), distance, seed,
+                                   repetition=repetition)
+                    where = _standing(name, noisy)
+                    runs[-1] = replace(runs[-1], minibatch=(*runs[-1].minibatch, noisy))
+                    if noisy.status == "interrupted":
+                        return Figure1Result(NAME, settings, tuple(runs), where)
+        except KeyboardInterrupt:  # in between, or before a run had anything to show
+            if not runs:
+                raise KeyboardInterrupt(where) from None
+            return Figure1Result(NAME, settings, tuple(runs), where)
+    return Figure1Result(NAME, settings, tuple(runs))
+
+
+def _standing(name: str, traj: Trajectory) -> str:
+    """Where an experiment stands after a run of that name."""
+    if traj.status != "interrupted":
+        return f"after {name}"
+    return f"in {name}, at step {traj.steps[-1]} of {traj.settings['steps']}"
+
+
+def _noted(traj: Trajectory, distance: float, seed: int, **facts: int) -> Trajectory:
+    """The trajectory with its origin in its attributes; the minibatches of repetition r come from ``default_rng([seed, r])``."""
+    return replace(traj, attributes={**traj.attributes, "paper": PAPER, "experiment": NAME, "M": distance, "seed": seed, **facts})

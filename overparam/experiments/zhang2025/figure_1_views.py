@@ -158,7 +158,8 @@ def dataset(result: Figure1Result) -> Dataset:
     if noisy:
         variables |= _minibatch_variables(result, steps)
     coords = {"M": [run.M for run in result.runs], "step": steps, "time": ("step", steps * result.settings["step_size"])}
-    return xarray.Dataset(variables, coords, {**result.attributes(), "paper": PAPER})
+    facts = {**result.attributes(), "paper": PAPER, "seed": result.settings["seed"]}
+    return xarray.Dataset(variables, coords, {**facts, "interrupted": result.reached} if result.interrupted else facts)
 
 
 def _series(run: Run) -> dict[str, np.ndarray]:
@@ -204,7 +205,7 @@ def table(result: Figure1Result) -> str:
             cells = [column.get(name, "-").ljust(width) for column, width in zip(columns, widths, strict=True)]
             parts.append(f"  {name:<22}{'   '.join(cells)}".rstrip())
     if result.interrupted:
-        parts += ["", "interrupted: these are the runs as far as they came"]
+        parts += ["", f"interrupted {result.reached}: these are the runs as far as they came"]
     return "\n".join(parts)
 
 

@@ -141,7 +141,10 @@ def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bo
     first = {name: getattr(trajectory, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
     beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None], observed={},
                         objective=objective, problem=objective.describe(), status="completed")
-    return DRIVERS[trajectory.driver](beginning, steps=int(trajectory.steps[-1] - trajectory.steps[0]), progress=progress)
+    repeated = DRIVERS[trajectory.driver](beginning, steps=int(trajectory.steps[-1] - trajectory.steps[0]), progress=progress)
+    if repeated.status == "interrupted":  # half a repetition verifies nothing
+        raise KeyboardInterrupt
+    return repeated
 
 
 def _differences(one: Trajectory, two: Trajectory, count: int) -> np.ndarray:

@@ -26,6 +26,7 @@ def draw(rng, rank, kind, low=0.01, high=10.0):
         params[1:] = params[1] + 1e-6 * rng.standard_normal((n - 1, rank))
     elif kind == "coincident":
         params = params[rng.integers(0, 3, n)]
-    params = (params - params.mean(axis=0)) / np.maximum(np.ptp(params, axis=0), 1e-300) * extents
+    width = np.ptp(params, axis=0)
+    params = (params - params.mean(axis=0)) / np.where(width > 1e-9, width, 1.0) * extents  # all coincident stay so
     offset = rng.uniform(-0.5, 0.5, rank) * min(3.0, high)
     return params + offset, weights

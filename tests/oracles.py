@@ -29,7 +29,7 @@ def stein_integrand(x, params, weights):
     return np.concatenate([square[:, None], rows.reshape(len(x), params.size)], axis=1)
 
 
-def score_matching(params, weights, scale, rtol=1e-11):
+def score_matching(params, weights, scale, rtol=1e-11, max_subdivisions=20_000):
     """Loss and (n, d) gradient against N(0, I), every row to `rtol` of its entry in `scale` (loss first, then rows)."""
     n, d = params.shape
     unit = np.concatenate([[scale[0]], np.repeat(scale[1:], d)])
@@ -41,7 +41,7 @@ def score_matching(params, weights, scale, rtol=1e-11):
 
     low = np.minimum(params.min(axis=0), 0) / 2 - HALF_WIDTH
     high = np.maximum(params.max(axis=0), 0) / 2 + HALF_WIDTH
-    found = cubature(integrand, low, high, rule="gk21", rtol=0, atol=rtol, max_subdivisions=20_000)
+    found = cubature(integrand, low, high, rule="gk21", rtol=0, atol=rtol, max_subdivisions=max_subdivisions)
     if found.status != "converged":
         raise RuntimeError("the oracle did not converge")
     result = found.estimate * unit

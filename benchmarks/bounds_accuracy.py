@@ -64,6 +64,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for rank, count in zip((1, 2, 3), arguments.count, strict=True):
+        if count == 0:
+            continue
         began, broken, refused, ratios, quantities = time.perf_counter(), 0, 0, [], 0
         for number in range(count):
             found = one(rank, number, arguments.cubatures, arguments.seed)
@@ -78,7 +80,7 @@ def main() -> None:
             resolved = errors > off
             ratios.extend(bounds[resolved] / errors[resolved])
             quantities += len(bounds)
-        shown = ", ".join(f"{np.quantile(ratios, q):.2g}" for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+        shown = ", ".join(f"{np.quantile(ratios, q):.2g}" for q in (0.05, 0.25, 0.5, 0.75, 0.95)) if ratios else "none"
         print(f"rank {rank}: {count - refused} configurations ({refused} beyond max_nodes or the oracle), {quantities} quantities; bound broken {broken} times; "
               f"bound / error of the {len(ratios)} whose error is above the oracle's, at quantiles 5, 25, 50, 75, 95 %: {shown}; {time.perf_counter() - began:.0f} s", flush=True)
 

@@ -343,3 +343,13 @@ def test_bounds_come_in_parts():
     assert_allclose(finer.truncation.value, parts.truncation.value, rtol=1e-6)
     relative = parts.relative(found.value, found.grad)
     assert_allclose(relative.total.grad * np.linalg.norm(found.grad, axis=1), found.grad_error)
+
+
+@pytest.mark.parametrize(("orders", "half_width"), [(2, 1.0), (3, 10.0), (3, 100.0), (2, 30.0), (4, 0.1)])
+def test_even_absurd_trapezoids_keep_their_bounds(orders, half_width):
+    """Three nodes ten apart have weights of sum 4: the bound must know that, and be finite."""
+    params = np.array([[2.0], [-1.0], [5.0]])
+    truth = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-12)).estimate(params)
+    found = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Trapezoid(orders, half_width=half_width)).estimate(params)
+    assert abs(found.value - truth.value) <= found.value_error < np.inf
+    assert (np.linalg.norm(found.grad - truth.grad, axis=1) <= found.grad_error).all() and np.isfinite(found.grad_error).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -274,11 +275,23 @@ class QuadraturePlan(Plan):
         return Bounds(steps, Parts(loss, rows), parts(rounding(demand, self.nodes, centre, deviations, self._radius)))
 
     def _trivial(self, params: np.ndarray) -> Parts:
-        """What no rule with weights that sum to 1 can miss by: the integrands' range, with E|x - m| at most sqrt(k)."""
+        """What no rule can miss by: the integrands' range on both sides, with the rule's own mass and second moment."""
         distances = np.linalg.norm(params[:, None] - self._frame.means, axis=-1)
         far, wide = distances.max(), 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max()
-        rows = 4 * far * (1 + wide * (np.sqrt(params.shape[1]) + distances.max(axis=1)))
-        return Parts(float(far**2), rows)
+        mass, moment = self._masses
+        nearest = 2 * far * (1 + mass + wide * (np.sqrt(params.shape[1]) + moment + (1 + mass) * distances.max(axis=1)))
+        return Parts(float(max(1.0, mass) * far**2), nearest)
+
+    @cached_property
+    def _masses(self) -> tuple[float, float]:
+        """The largest sum of a grid's weights, and bound on its sum of weights times the distance from the teacher's mean."""
+        found = []
+        for grid in self._layout.grids:
+            sums = np.array([axis.weights.sum() for axis in grid.axes])
+            squares = np.array([axis.weights @ axis.nodes**2 for axis in grid.axes])
+            mass = float(sums.prod())
+            found.append((mass, float(np.sqrt(mass * (squares / sums).sum() * mass))))
+        return tuple(np.max(found, axis=0))
 
     def _sampled(self, centre: np.ndarray, deviations: np.ndarray) -> Evaluation:
         """Mean over the replicates with its standard error (of a row: the root of its components' summed squares).

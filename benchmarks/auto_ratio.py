@@ -12,8 +12,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from configurations import KINDS, draw  # noqa: E402
-from test_auto import COUNTS, TOL, ratios  # noqa: E402
+from configurations import KINDS, draw
+from test_auto import COUNTS, TOL, ratios
 
 
 def main() -> None:
@@ -29,7 +29,8 @@ def main() -> None:
                 beyond += bool((against_bound > 1).any())
                 total += 1
         overall = max(overall, *worst.values())
-        print(f"rank {rank}: " + ", ".join(f"{kind} {value:.1e}" for kind, value in worst.items()) + f"; error above its bound {beyond} times")
+        shown = ", ".join(f"{kind} {value:.1e}" for kind, value in worst.items())
+        print(f"rank {rank}: {shown}; error above its bound {beyond} times")
     print(f"{total} configurations, worst {overall:.2e}")
 
 

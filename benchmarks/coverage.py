@@ -14,12 +14,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from configurations import KINDS, draw  # noqa: E402
+from configurations import KINDS, draw
 
-import overparam as op  # noqa: E402
+import overparam as op
 
-RULES = {"MonteCarlo(16384)": lambda seed: op.MonteCarlo(16_384, rng=seed), "Stratified(16384)": lambda seed: op.Stratified(16_384, rng=seed),
-         "Sobol(16384)": lambda seed: op.Sobol(16_384, rng=seed)}
+RULES = {f"{rule.__name__}(16384)": lambda seed, rule=rule: rule(16_384, rng=seed) for rule in (op.MonteCarlo, op.Stratified, op.Sobol)}
 
 
 def main() -> None:

@@ -43,11 +43,13 @@ def main() -> None:
         peak = tracemalloc.get_traced_memory()[1] / 2**20
         tracemalloc.stop()
         finals[d] = np.sort(np.linalg.norm(traj.final_state.coordinates, axis=1))
-        print(f"d = {d:>9,}: basis {basis_time:6.3f} s once, then {1e6 * seconds / STEPS:6.1f} us a step; the run adds at most {peak:.1f} MiB; "
-              f"trajectory {sum(part.nbytes for part in (traj.centres, traj.deviations)) / 2**20:.2f} MiB for {len(traj)} records; "
+        stored = sum(part.nbytes for part in (traj.centres, traj.deviations)) / 2**20
+        print(f"d = {d:>9,}: basis {basis_time:6.3f} s once, then {1e6 * seconds / STEPS:6.1f} us a step; "
+              f"the run adds at most {peak:.1f} MiB; trajectory {stored:.2f} MiB for {len(traj)} records; "
               f"nodes at the end {obj.plan(traj.final_state).nodes}", flush=True)
     apart = np.abs(finals[5] / finals[1_000_000] - 1).max()
-    print(f"final norms agree to {apart:.1e}; peak resident size of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"final norms agree to {apart:.1e}; peak resident size of the process {resident:.2f} GiB")
 
 
 if __name__ == "__main__":

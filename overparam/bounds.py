@@ -31,7 +31,8 @@ _CIRCLE = 2.5  # radius times spread up to which a product of weights is largest
 _CIRCLES = np.linspace(0.04, 1.0, 25)
 _NEAR = 40.0  # the height up to which a Majorant's `near` holds
 _MAX_ORDER = 48  # above this a trapezoid axis is always the smaller one
-_SAFETY = np.log(1.1)  # the majorants are taken on the rule's own nodes, which integrate them to some percent at the worst
+_SAFETY = np.log(1.1)  # the majorants are taken on the rule's own nodes, which integrate them to 5 % on an axis ...
+_TRUST = np.log(0.05)  # ... or the bound is inf: positive products of three weights obey the same bound, relative to themselves
 
 
 class Majorant:
@@ -85,9 +86,10 @@ def trapezoid_error(steps: np.ndarray, spread: float, teacher_spread: float, siz
     log_a, log_cos = np.log(a)[:, None], np.log(np.cos(a * spread / 2))[:, None]
     three, moment = size.log_three()
     parts = np.logaddexp(size.log_two(a[:, None]), np.logaddexp(three, moment + log_a) - log_cos) - 2 * log_cos
-    parts = parts - size.teacher_powers[:, None] * np.log(np.cos(a * teacher_spread / 2))[:, None]
+    teacher = size.teacher_powers[:, None] * np.log(np.cos(a * teacher_spread / 2))[:, None]
     with np.errstate(over="ignore", under="ignore"):
-        return np.exp((front[:, None] + parts).min(axis=-1))
+        errors = np.exp((front[:, None] + parts - teacher).min(axis=-1))
+        return np.where((front[:, None] - 3 * log_cos - teacher).min(axis=-1) < _TRUST, errors, np.inf)
 
 
 def trapezoid_step(spread: float, teacher_spread: float, size: Majorant) -> float:
@@ -125,6 +127,7 @@ def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.n
         shifted = np.logaddexp(three, moment + np.log(offset + np.exp(np.minimum(rate_three**2 / 2, 700)) / 2 + a))
         parts = np.logaddexp(two + rate_two * (a + 1) + rate_two**2 / 2, shifted + rate_three * (a + 1) + rate_three**2 / 2)
         errors = np.exp((front + parts).min(axis=-1))
+        errors = np.where((front + rate_three * (a + 1) + rate_three**2 / 2).min(axis=-1) < _TRUST, errors, np.inf)
     return np.where(widest[:, None] > 0, errors, 0.0)
 
 

@@ -113,7 +113,8 @@ def by_mpmath(params, weights, digits=30):
             v = mpmath.fsum(weight * mu for weight, mu in zip(w, mus, strict=True))
             return mpmath.exp(-x * x / 2) / mpmath.sqrt(2 * mpmath.pi), w, v
 
-        inner = sorted({0.0, *(float(m) / 2 for m in params[:, 0]), *((float(a) + float(b)) / 2 for a in params[:, 0] for b in params[:, 0])})
+        means = [float(m) for m in params[:, 0]]
+        inner = sorted({0.0, *(m / 2 for m in means), *((a + b) / 2 for a in means for b in means)})
         cuts = [-16.0, *[cut for cut in inner if abs(cut) < 16], 16.0]
 
         def integral(function):

@@ -33,7 +33,8 @@ def test_peano_kernel_of_gauss_hermite_has_at_most_the_moments_of_a_normal(order
     rule = moments(order, order + 60)
     for j in range(61):
         exact = Fraction(factorial(2 * (order + j)), 2 ** (order + j) * factorial(order + j))
-        kernel = (exact - rule[order + j]) * Fraction(factorial(2 * order) * factorial(2 * j), factorial(2 * (order + j)) * factorial(order))
+        derivative = Fraction(factorial(2 * order) * factorial(2 * j), factorial(2 * (order + j)) * factorial(order))
+        kernel = (exact - rule[order + j]) * derivative
         assert kernel <= Fraction(factorial(2 * j), 2**j * factorial(j))
         if j == 0:
             assert kernel == 1
@@ -88,8 +89,11 @@ def test_steps_orders_and_room_just_meet_their_target():
 
 def test_bounds_fall_with_finer_rules_and_narrower_spreads():
     size = Majorant(np.ones(2), np.ones(2), np.ones(2), np.array([1.0, 2.0]))
-    assert (np.diff(trapezoid_error(np.geomspace(0.05, 1.5, 30), 3.0, 1.0, size), axis=0) >= 0).all()
-    assert (np.diff(hermite_error([4] * 30, np.geomspace(1e-9, 1.0, 30), 0.0, size, 3.0), axis=0) >= 0).all()
+    steps, spreads = np.geomspace(0.05, 1.5, 30), np.geomspace(1e-9, 1.0, 30)
+    for errors in (trapezoid_error(steps, 3.0, 1.0, size), hermite_error([4] * 30, spreads, 0.0, size, 3.0)):
+        usable = np.isfinite(errors).all(axis=1)
+        assert usable[:15].all() and not usable[-1]  # a rule too coarse for its own majorants promises nothing
+        assert (np.diff(usable.astype(int)) <= 0).all() and (np.diff(errors[usable], axis=0) >= 0).all()
     assert (hermite_error([4, 4], [0.1, 0.1], [0.0, 0.4], size, 3.0)[1] > hermite_error([4], [0.1], [0.0], size, 3.0)[0]).all()
 
 

@@ -175,8 +175,8 @@ class ScoreMatching(Objective):
         return self._plan_with(state, self.rule, previous)
 
     def _plan_with(self, state: State, rule: Rule, previous: QuadraturePlan | None = None, roomy: bool = True) -> QuadraturePlan:
-        return QuadraturePlan(state, self._reduced_means(state), self.teacher.weights[self._present], self._weights_for(state.n), rule, _make_evaluator,
-                              previous, roomy)
+        return QuadraturePlan(state, self._reduced_means(state), self.teacher.weights[self._present], self._weights_for(state.n), rule,
+                              _make_evaluator, previous, roomy)
 
     def _reduced_means(self, state: State) -> np.ndarray:
         """(m, k) teacher means in the state's coordinates; kept, since in a million dimensions they cost as much as many steps."""

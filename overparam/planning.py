@@ -119,7 +119,7 @@ class Auto(Rule):
     def _design(self, frame: Frame, size: Majorant, targets: np.ndarray | None) -> Layout:
         """Axes for `size` (relative to the targets), grown spreads included; `targets` None: a first, coarse look."""
         teacher_spreads, spreads = frame.teacher_spreads, frame.spreads
-        high = np.where(spreads > _NARROW, 1.06 * spreads + 0.01, 1.2 * spreads) if frame.roomy else spreads.copy()
+        high = np.where(spreads > _NARROW, 1.12 * spreads + 0.01, 1.2 * spreads) if frame.roomy else spreads.copy()
         twos = np.full(len(high), 2)
         few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, frame.offset)[:, 0] <= 1
         rules: list[int | float] = []

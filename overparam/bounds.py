@@ -31,8 +31,8 @@ _CIRCLE = 2.5  # radius times spread up to which a product of weights is largest
 _CIRCLES = np.linspace(0.04, 1.0, 25)
 _NEAR = 40.0  # the height up to which a Majorant's `near` holds
 _MAX_ORDER = 48  # above this a trapezoid axis is always the smaller one
-_SAFETY = np.log(1.1)  # the majorants are taken on the rule's own nodes, which integrate them to 5 % on an axis ...
-_TRUST = np.log(0.05)  # ... or the bound is inf: positive products of three weights obey the same bound, relative to themselves
+_SAFETY = np.log(1.1)  # the majorants are taken on the rule's own nodes, which integrate them to 3 % on an axis ...
+_TRUST = np.log(0.03)  # ... or the bound is inf: positive products of three weights obey the same bound, relative to themselves
 
 
 class Majorant:

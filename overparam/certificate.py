@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from overparam._softmax import responsibilities
 from overparam.bounds import Majorant, hermite_error, trapezoid_error
 from overparam.quadrature import Frame, Layout
 
-__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "rounding", "truncation"]
+__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "rounding", "truncation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,24 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
     if fixed:
         total += hermite_error(*np.array(fixed).T, size, offset).sum(axis=0)
     return total
+
+
+def mixture_majorants(nodes: np.ndarray, weights: np.ndarray, frame: Frame, centre: np.ndarray,
+                      deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    r"""A, B, C (n,) and :math:`E\,U^2` for a mixture teacher, with :math:`U=\sum_{l,a}w_lw^*_a\|\mu_l-m_a\|`.
+
+    The kernel's majorants take the target as it is at real nodes, :math:`\sum_lw_l\|\mu_l-t\|`, which is smaller: off the real axis
+    the teacher's weights have phases of their own, and only the double sum bounds D.
+    """
+    params = centre + deviations
+    w = responsibilities(nodes - centre, deviations, frame.weights)
+    teacher = responsibilities(nodes, frame.means, frame.teacher_weights)
+    apart = np.linalg.norm(params[:, None] - frame.means, axis=-1)
+    u = ((w @ apart) * teacher).sum(axis=1)
+    v = w @ np.linalg.norm(deviations[:, None] - deviations, axis=-1)
+    arm = np.linalg.norm(nodes[:, None] - params, axis=-1)
+    three = w * v * (np.abs(weights) * u)[:, None]
+    return 2 * ((np.abs(weights) * u) @ w), 2 * (three * arm).sum(axis=0), 2 * three.sum(axis=0), float(np.abs(weights) @ u**2)
 
 
 def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray,

@@ -106,6 +106,9 @@ class Auto(Rule):
             demand = probe(layout)
             error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size,
                                    frame.offset)
+            if len(error) == len(layout.lost_rows) + 1:  # of a tight state the edges are judged by the loss: its rows are differences
+                error[:-1] += layout.lost_rows
+            error[-1] += layout.lost_loss
             if (error <= demand.targets(self.tol)).all():
                 return layout
         raise self._too_hard(frame, layout.size, cancels=True)

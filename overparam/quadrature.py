@@ -19,11 +19,16 @@ import numpy as np
 from overparam._validation import check_choice, check_integer, check_positive
 from overparam.geometry import Integrand
 
-__all__ = ["Axis", "Cloud", "Frame", "GaussHermite", "Grid", "Layout", "Rule", "Trapezoid", "rule_from_description"]
+__all__ = ["Axis", "Cloud", "Frame", "GaussHermite", "Grid", "Layout", "Rule", "Trapezoid", "offset_of", "rule_from_description"]
 
 MOST_NODES = 100_000_000  # of a fixed rule: a grid beyond it runs for minutes without a word, and is surely a mistake
 MOST_NODES_HERMITE = 20_000  # per axis: the rule is found by an eigenvalue problem
 NEUTRAL = 1e-13  # spread, relative to the widest axis, below which an axis counts as having none
+
+
+def offset_of(params: np.ndarray, means: np.ndarray) -> float:
+    """Largest distance of a student mean (n, k) from a teacher mean (m, k) along an axis."""
+    return float(max((params.max(axis=0) - means.min(axis=0)).max(), (means.max(axis=0) - params.min(axis=0)).max()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +93,7 @@ class Frame:
     @property
     def offset(self) -> float:
         """Largest distance of a student mean from a teacher mean along an axis."""
-        above, below = self.params.max(axis=0) - self.means.min(axis=0), self.means.max(axis=0) - self.params.min(axis=0)
-        return float(max(above.max(), below.max()))
+        return offset_of(self.params, self.means)
 
     @property
     def distances(self) -> np.ndarray:
@@ -396,8 +400,8 @@ class Trapezoid(Rule):
                         rows, loss = (part[0] for part in integrand.left_out(axis, side, np.array([end]), modes))
                     ends.append(end - mean[axis])
                     lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
-                z = np.linspace(*ends, order)
-                step = z[1] - z[0]
+                step = (ends[1] - ends[0]) / (order - 1)
+                z = ends[0] + step * np.arange(order)
                 axes.append(Axis(z, step / np.sqrt(2 * np.pi) * np.exp(-z * z / 2), step))
             grids.append(Grid(tuple(axes) + (hermite_axis(1),) * (k - rank)))
         return fixed_layout(frame, tuple(grids), lost_rows, lost_loss)

@@ -10,16 +10,17 @@ import numpy as np
 
 from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
-from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
+from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, mixture_majorants, rounding, truncation
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule
+from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule, offset_of
 from overparam.state import State
 
 __all__ = ["Measure", "QuadraturePlan", "seen_from"]
 
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
+_ALIKE = 10.0  # weights within this factor give rows of one order
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
 
@@ -50,7 +51,11 @@ class Measure:
             return cls(None, only.nodes + frame.means[0], only.weights, frame.means[0])
         parts = [grid.points() for grid in layout.grids]
         nodes = np.concatenate([mean + z for mean, (z, _) in zip(frame.means, parts, strict=True)])
-        weights = np.concatenate([share * q for share, (_, q) in zip(frame.teacher_weights, parts, strict=True)])
+        if layout.sampled:  # a point counts by all components' densities: a light one then never hangs on a few heavy points
+            equal = np.full(len(frame.means), 1 / len(frame.means))
+            weights = responsibilities(nodes, frame.means, equal) @ frame.teacher_weights * (len(frame.means) / len(nodes))
+        else:
+            weights = np.concatenate([share * q for share, (_, q) in zip(frame.teacher_weights, parts, strict=True)])
         return cls(None, nodes, weights, posterior_mean(nodes, frame.means, frame.teacher_weights))
 
     def replicate(self, number: int, replicates: int, components: int) -> Measure:
@@ -62,21 +67,29 @@ class Measure:
         return Measure(None, self.nodes[index], self.weights[index] * replicates, target)
 
 
-def seen_from(state: State, means: np.ndarray) -> tuple[bool, bool]:
+def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[bool, bool]:
     """Whether `state` is best seen from its own mean rather than from the target, and whether that mean moves on its own.
 
     It is seen from its mean while its extent is small against its distance to the nearest of the teacher's `means` (m, k): small
     deviations around a far centre are then not rounded. The mean moves on its own (a *tight* state) while the means sit so close
     together that all responsibilities are of one order (logits differ by less than about one): then every row is near the mean
-    row, and the differences are what the run is about. Further apart, single rows may be exponentially small, and each must be
-    accurate by itself.
+    row, and the differences are what the run is about. Further apart, or under unequal `weights` (n,), single rows may be far
+    smaller than their mean, and each must be accurate by itself.
     """
     centred = state.deviations - state.deviations.mean(axis=0)
     extent = np.linalg.norm(centred, axis=1).max()
     middle = state.centre + state.deviations.mean(axis=0)
     distance = np.linalg.norm(middle - means, axis=1).min()
     own = bool(extent < _TIGHT * distance)
-    return own, own and bool(extent * (distance + 4) < 1)
+    return own, own and bool(extent * (distance + 4) < 1) and bool(weights.max() <= _ALIKE * weights.min())
+
+
+def _effective(shares: np.ndarray) -> np.ndarray:
+    """(q,) effective sample sizes (Σs)²/Σs² of non-negative shares (N, q); inf where all are 0."""
+    largest = shares.max(axis=0)
+    scaled = shares / np.where(largest > 0, largest, 1.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(largest > 0, scaled.sum(axis=0) ** 2 / (scaled**2).sum(axis=0), np.inf)
 
 
 class QuadraturePlan(Plan):
@@ -102,7 +115,7 @@ class QuadraturePlan(Plan):
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
                  make_evaluator: Callable, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
         self._rule = rule
-        self._own, self._moving = seen_from(state, means)
+        self._own, self._moving = seen_from(state, means, weights)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
         deviations = deviations @ self._axes
@@ -113,15 +126,16 @@ class QuadraturePlan(Plan):
         self._probed: tuple | None = None
 
         def probe(layout: Layout) -> Demand:
-            evaluator = make_evaluator(Measure.of(layout, self._frame), log_weights)
-            demand = self._demand(evaluator, *self.enter(state))[1]
-            self._probed = layout, evaluator, demand
+            measure = Measure.of(layout, self._frame)
+            evaluator = make_evaluator(measure, log_weights)
+            demand = self._demand(evaluator, measure, *self.enter(state))[1]
+            self._probed = layout, evaluator, measure, demand
             return demand
 
         self._layout = rule.layout(self._frame, probe)
         if self._probed is None or self._probed[0] is not self._layout:
             probe(self._layout)
-        _, self._evaluator, demand = self._probed
+        _, self._evaluator, self._measure, demand = self._probed
         self._row_floor, self._value_floor = np.zeros(state.n), 0.0
         if isinstance(rule, Auto) and not self._layout.sampled:
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
@@ -139,7 +153,7 @@ class QuadraturePlan(Plan):
         """What the plan that no longer serves still tells about the state: magnitudes there, and where the modes are."""
         if previous is None or previous._moving != self._moving or previous._layout.sampled:
             return {}
-        known = previous._demand(previous._evaluator, *previous.enter(state))[1]
+        known = previous._demand(previous._evaluator, previous._measure, *previous.enter(state))[1]
         starts = None
         if previous._layout.modes is not None:
             turn = previous._axes.T @ self._axes
@@ -180,19 +194,23 @@ class QuadraturePlan(Plan):
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
-    def _demand(self, evaluator, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
+    def _demand(self, evaluator, measure: Measure, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
         """Value and rows in the plan's frame (errors not yet known), and what bounds and tolerances need."""
         n, k = deviations.shape
         mean_row, rows = np.empty(k), np.empty((n, k))
         value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
-        two, three, moment = np.empty(n), np.empty(n), np.empty(n)
-        square = evaluator.majorants(centre, deviations, two, three, moment)
+        if len(self._frame.means) == 1:
+            two, three, moment = np.empty(n), np.empty(n), np.empty(n)
+            square = evaluator.majorants(centre, deviations, two, three, moment)
+        else:
+            two, three, moment, square = mixture_majorants(measure.nodes, measure.weights, self._frame, centre, deviations)
+        three = three + moment  # ||x - mu|| has a kink, which no rule integrates well; 1 + ||x - mu|| is safe
         magnitudes, near = np.linalg.norm(rows, axis=1), two
         scales = two + three
         if self._moving:
             # rows are (w - 1/n) D + a (x - mu) + mean(a delta), their mean is D/n - mean(a delta)
             common = (moment * np.linalg.norm(deviations, axis=1)).mean()
-            narrow = self._narrowness(deviations)
+            narrow = self._narrowness(centre, deviations)
             two, three = np.append(two + two.mean(), two.mean()), np.append(three + common, common)
             moment = np.append(moment, 0.0)
             near = two * np.append(np.full(n, narrow), 1.0)
@@ -204,7 +222,7 @@ class QuadraturePlan(Plan):
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 
-    def _narrowness(self, deviations: np.ndarray) -> float:
+    def _narrowness(self, centre: np.ndarray, deviations: np.ndarray) -> float:
         r"""By how much a deviation row's first part is smaller than :math:`2E[w_iD]+\frac2nE[D]`.
 
         Logits of equally weighted parameters within s of each other differ by at most :math:`\lambda=s(|x-c|+a)` at a distance a
@@ -214,7 +232,8 @@ class QuadraturePlan(Plan):
         """
         if np.ptp(self._frame.weights) > 0:
             return 1.0
-        return min(1.0, 4 * (40 + self._frame.distances.max()) * float(np.linalg.norm(np.ptp(deviations, axis=0))))
+        farthest = np.linalg.norm((centre + deviations)[:, None] - self._frame.means, axis=-1).max()
+        return min(1.0, 4 * (40 + farthest) * float(np.linalg.norm(np.ptp(deviations, axis=0))))
 
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
@@ -222,7 +241,7 @@ class QuadraturePlan(Plan):
         if self._layout.sampled:
             found = self._sampled(centre, deviations)
         else:
-            found, demand = self._demand(self._evaluator, centre, deviations)
+            found, demand = self._demand(self._evaluator, self._measure, centre, deviations)
             bounds = self._bounds(demand, centre, deviations)
             if isinstance(self._rule, GaussHermite):
                 bounds = self._vouched(state, found, bounds)
@@ -235,11 +254,16 @@ class QuadraturePlan(Plan):
         if not self._layout.sampled:
             return None
         centre, deviations = self.enter(state)
-        measure = Measure.of(self._layout, self._frame)
-        shares = measure.weights[:, None] * responsibilities(measure.nodes - centre, deviations, self._frame.weights)
-        shares = shares / np.maximum(shares.max(axis=0), 1e-300)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(self._frame.weights > 0, shares.sum(axis=0) ** 2 / (shares**2).sum(axis=0), np.inf)
+        measure = self._measure
+        return _effective(measure.weights[:, None] * responsibilities(measure.nodes - centre, deviations, self._frame.weights))
+
+    def carries_integrand(self, state: State, few: float) -> bool:
+        """Whether a sampled loss, and every teacher component, rests on at least `few` effective samples."""
+        centre, deviations = self.enter(state)
+        nodes, weights = self._measure.nodes, self._measure.weights
+        apart = posterior_mean(nodes - centre, deviations, self._frame.weights) + centre - self._measure.target
+        teacher = responsibilities(nodes, self._frame.means, self._frame.teacher_weights)
+        return bool((_effective(weights[:, None] * np.column_stack([teacher, (apart**2).sum(axis=1)])) >= few).all())
 
     def logits_are_exact(self, state: State) -> bool:
         """Whether rounding leaves the logits two digits or more."""
@@ -268,7 +292,7 @@ class QuadraturePlan(Plan):
             return Parts(float(errors[-1]), errors[:n] + (errors[n] if self._moving else 0.0))
 
         steps = parts(discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size,
-                                     self._frame.offset))
+                                     offset_of(params, self._frame.means)))
         most = self._trivial(params)
         steps = Parts(min(steps.value, most.value), np.minimum(steps.grad, most.grad))
         rows, loss = truncation(self._layout, params, deviations, self._frame)
@@ -308,7 +332,7 @@ class QuadraturePlan(Plan):
         count = len(values)
         whole = np.array(rows) + np.array(means)[:, None]
         spread = whole.std(axis=0, ddof=1) / np.sqrt(count)
-        floor = rounding(self._demand(self._evaluator, centre, deviations)[1], self.nodes, centre, deviations, self._radius)
+        floor = rounding(self._demand(self._evaluator, self._measure, centre, deviations)[1], self.nodes, centre, deviations, self._radius)
         return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
                           float(np.hypot(np.std(values, ddof=1) / np.sqrt(count), floor[-1])),
                           np.hypot(np.linalg.norm(spread, axis=1), floor[:n]), replicates=whole)

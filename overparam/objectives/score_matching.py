@@ -145,7 +145,8 @@ class ScoreMatching(Objective):
             variance += (replicate @ basis.T) ** 2
         count = len(centred)
         floor = np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0))
-        return replace(estimate, reliable=bool((samples >= _FEW).all() and plan.logits_are_exact(state)), replicates=count,
+        return replace(estimate, reliable=bool((samples >= _FEW).all() and plan.carries_integrand(state, _FEW)
+                                                and plan.logits_are_exact(state)), replicates=count,
                        component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
 
     def _look(self, params: Any, fall_back: bool = False) -> tuple[State, Evaluation, QuadraturePlan]:

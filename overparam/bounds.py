@@ -95,13 +95,17 @@ def trapezoid_error(steps: np.ndarray, spread: float, teacher_spread: float, siz
 def trapezoid_step(spread: float, teacher_spread: float, size: Majorant) -> float:
     """Largest step, to 1 %, whose bound is below 1 for `size` (relative to its target)."""
     steps = np.geomspace(1.6, 0.005, 32)  # wider lattices no longer sum an envelope to its integral
-    for _ in range(2):
-        enough = trapezoid_error(steps, spread, teacher_spread, size)[:, 0] <= 1
-        first = int(enough.argmax()) if enough.any() else len(steps) - 1
-        if first == 0:
-            break
+    first = _first(steps, spread, teacher_spread, size)
+    if first > 0:
         steps = np.geomspace(steps[first - 1], steps[first], 22)
+        first = _first(steps, spread, teacher_spread, size)
     return float(steps[first])
+
+
+def _first(steps: np.ndarray, spread: float, teacher_spread: float, size: Majorant) -> int:
+    """Index of the first of the falling `steps` that is small enough; the last one if none is."""
+    enough = trapezoid_error(steps, spread, teacher_spread, size)[:, 0] <= 1
+    return int(enough.argmax()) if enough.any() else len(steps) - 1
 
 
 def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.ndarray, size: Majorant, offset: float) -> np.ndarray:

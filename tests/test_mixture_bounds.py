@@ -42,7 +42,8 @@ def test_a_light_component_does_not_hang_on_a_few_points(far, light):
 def test_light_student_rows_are_accurate_by_themselves(light):
     """The row of a mean of weight w is about 2 w m: it must not be lost beside the others' rows."""
     found = op.ScoreMatching(op.Gaussian([0.0]), weights=[1 - light, light], rule=op.Auto(tol=1e-10)).estimate([[1.05], [0.95]])
-    truth = op.ScoreMatching(op.Gaussian([0.0]), weights=[1 - light, light], rule=op.Trapezoid(4001, half_width=20.0)).estimate([[1.05], [0.95]])
+    long = op.Trapezoid(4001, half_width=20.0)
+    truth = op.ScoreMatching(op.Gaussian([0.0]), weights=[1 - light, light], rule=long).estimate([[1.05], [0.95]])
     assert (found.grad_error < 1e-9 * np.abs(found.grad[:, 0])).all()
     np.testing.assert_allclose(found.grad, truth.grad, rtol=1e-9)
 

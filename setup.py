@@ -41,6 +41,8 @@ HEADERS = [
     "score_matching_checks.h",
     "score_matching_kernels.h",
 ]
+HESSIAN_KERNELS = ["hessian_v4", "hessian_v3", "hessian_baseline", "hessian_portable"]
+HESSIAN_HEADERS = ["cpu.h", "vector.h", "softmax.h", "hessian.h", "hessian_kernel.h"]
 
 
 def extension(name, sources=(), headers=()):
@@ -69,6 +71,7 @@ extensions = [
     extension("score_matching", sources=KERNELS, headers=HEADERS),
     extension("descent", headers=["evaluator.h", "descent.h"]),
     extension("sampling"),
+    extension("hessian", sources=HESSIAN_KERNELS, headers=HESSIAN_HEADERS),
 ]
 
 setup(

@@ -83,3 +83,30 @@ def descent(nodes, weights, target, params, log_weights, step_size, steps):
     for _ in range(steps):
         params -= step_size * score_matching(nodes, weights, target, params, log_weights)[1]
     return params
+
+
+def score_matching_hessian(nodes, weights, target, params, log_weights):
+    """Hessian (n, k, n, k) of ``L = sum_b q_b |v(x_b) - t_b|^2``, and the sums (n, n) for directions off the axes.
+
+    ``H_ij = 2 sum_b q [J_i'J_j + S_ij]`` with ``D = v - t``, ``e_i = x - mu_i``, ``m_i = mu_i - v``,
+    ``J_i = dv/dmu_i = w_i (I + m_i e_i')`` and the second derivatives contracted with D,
+    ``S_ij = w_i (delta_ij - w_j)(D + (D.m_i) e_i) e_j' + w_i e_i (delta_ij D - w_j D - w_j (D.m_j) e_j)' - delta_ij w_i (D.m_i) I``.
+    Of these, ``square_ij`` (n, n) multiplies ``e_i e_j'`` and ``unit_ij`` (n, n) multiplies I.
+    """
+    n, k = params.shape
+    w = softmax_weights(nodes, params, log_weights)
+    v = w @ params
+    D = v - target
+    e, m = nodes[:, None, :] - params, params - v[:, None, :]
+    mD = np.einsum("bia,ba->bi", m, D)
+    one, unit = np.eye(n), np.eye(k)
+    J = np.einsum("bi,ac->biac", w, unit) + np.einsum("bi,bia,bic->biac", w, m, e)  # J[b, i, a, c] = dv_a / dmu_ic
+    S = np.einsum("bi,bij,bia,bjc->biajc", w, one - w[:, None, :], D[:, None, :] + mD[:, :, None] * e, e)
+    S += np.einsum("bi,bia,ij,bc->biajc", w, e, one, D)
+    S -= np.einsum("bi,bia,bj,bjc->biajc", w, e, w, D[:, None, :] + mD[:, :, None] * e)
+    S -= np.einsum("ij,bi,ac->biajc", one, w * mD, unit)
+    hessian = 2.0 * np.einsum("b,biajc->iajc", weights, np.einsum("bisa,bjsc->biajc", J, J) + S)
+    pair = np.einsum("bi,bj->bij", w, w)
+    square = pair * (np.einsum("bia,bja->bij", m, m) - mD[:, :, None] - mD[:, None, :]) + np.einsum("ij,bi->bij", one, w * mD)
+    flat = pair - np.einsum("ij,bi->bij", one, w * mD)
+    return hessian, 2.0 * np.einsum("b,bij->ij", weights, square), 2.0 * np.einsum("b,bij->ij", weights, flat)

@@ -13,6 +13,7 @@ from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, mixture_majorants, rounding, truncation
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives import curvature
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule, offset_of
 from overparam.state import State
@@ -256,6 +257,29 @@ class QuadraturePlan(Plan):
         centre, deviations = self.enter(state)
         measure = self._measure
         return _effective(measure.weights[:, None] * responsibilities(measure.nodes - centre, deviations, self._frame.weights))
+
+    def hessian(self, state: State) -> np.ndarray:
+        """(n, k, n, k) Hessian at `state` in the state's coordinates, on the plan's own nodes.
+
+        A Jacobian for implicit steps: the plan's bounds are about value and gradient, and along an axis with two nodes the
+        Hessian is off by about the square of the spread.
+        """
+        return self.curvature(state).hessian
+
+    def curvature(self, state: State, direction: np.ndarray | None = None, tol: float | None = None,
+                  max_nodes: int = 0) -> curvature.Curvature:
+        """The Hessian at `state`, or its product with `direction` (n, k), in the state's coordinates.
+
+        With `tol` at the state the plan was made for, on nodes of its own that bound the error: see
+        :func:`overparam.objectives.curvature.refined`.
+        """
+        centre, deviations = self.enter(state)
+        layout, error = self._layout, np.nan
+        if tol is not None and not layout.sampled:
+            layout, error = curvature.refined(layout, self._frame, centre, deviations, tol, max_nodes)
+        found = curvature.sums(layout, self._frame, centre, deviations, None if direction is None else direction @ self._axes)
+        turned = None if found.hessian is None else np.einsum("pa,iajb,qb->ipjq", self._axes, found.hessian, self._axes, optimize=True)
+        return replace(found, hessian=turned, product=None if direction is None else found.product @ self._axes.T, error=error)
 
     def carries_integrand(self, state: State, few: float) -> bool:
         """Whether a sampled loss, and every teacher component, rests on at least `few` effective samples."""

@@ -1,0 +1,282 @@
+r"""The Hessian of score matching over nodes: sums, the error bound, and the grid that meets a tolerance.
+
+With :math:`e_i=x-\mu_i`, :math:`m_i=\mu_i-v`, :math:`p_i=m_i-D`,
+
+.. math:: H_{ij}=2\,\mathbb E\big[w_iw_j\{(I+e_ip_i^\top)(I+p_je_j^\top)-\|D\|^2e_ie_j^\top\}
+          +\delta_{ij}w_i\{De_i^\top+e_iD^\top+\langle m_i,D\rangle(e_ie_i^\top-I)\}\big].
+
+It is quadratic in x off the span of the differences, where one node, the mean, would miss the variance: along such a direction the
+block is :math:`I` times the *outside* sum :math:`2\,\mathbb E[w_iw_j(1+\langle p_i,p_j\rangle-\|D\|^2)]`, and on an axis of the
+frame that has one node the coefficient of :math:`e_ie_j^\top` is added. The derivation of all bounds is in docs/numerics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import lgamma
+
+import numpy as np
+
+from overparam._softmax import posterior_mean, responsibilities
+from overparam.certificate import Demand
+from overparam.planning import TooHardError
+from overparam.quadrature import NEUTRAL, Axis, Cloud, Frame, Grid, Layout, hermite_axis, trapezoid_axis
+
+__all__ = ["Curvature", "refined", "sums"]
+
+_BLOCK = 8192  # nodes written out at a time: 200 kB in rank 3
+_PAIRS = 64  # parameters up to which distances are taken pair by pair, as in the gradient's majorants
+_WHOLE = 600  # reduced coordinates up to which the norm is taken of the whole Hessian
+_SAFETY, _TRUST = 1.1, 0.03  # as in overparam.bounds
+_FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 1e-3, 8)])
+_CIRCLE = 2.5
+_WIDEST_CIRCLE = 1e20  # a bound falls like its square at least; more would overflow
+_MAX_ORDER = 48  # up to which the moments of Peano's kernel were checked
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """What is known of the Hessian at a state, in the coordinates of the state (or of a plan's frame).
+
+    Attributes
+    ----------
+    hessian : (n, k, n, k) array, or None
+        None when only a product was asked for.
+    product : (n, k) array, or None
+        The Hessian times a direction.
+    outside : (n, n) array
+        The block along every direction outside the basis is ``outside[i, j] * I``.
+    error : float
+        Bound on the spectral norm of the error, rounding not counted; NaN for nodes that come without one.
+    nodes : int
+    """
+
+    hessian: np.ndarray | None
+    product: np.ndarray | None
+    outside: np.ndarray
+    error: float
+    nodes: int
+
+
+def blocks(layout: Layout, frame: Frame) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Nodes (N, k), weights (N,) and targets (N, k) or (1, k) of a layout, a few thousand nodes at a time."""
+    if layout.sampled:
+        from overparam.objectives.quadrature_plan import Measure
+
+        measure = Measure.of(layout, frame)
+        target = np.atleast_2d(measure.target)
+        for first in range(0, len(measure.nodes), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            yield measure.nodes[part], measure.weights[part], target if len(target) == 1 else target[part]
+        return
+    single = len(frame.means) == 1
+    for grid, mean, share in zip(layout.grids, frame.means, frame.teacher_weights, strict=True):
+        for z, weights in _pieces(grid):
+            nodes = mean + z
+            yield nodes, share * weights, mean[None] if single else posterior_mean(nodes, frame.means, frame.teacher_weights)
+
+
+def _pieces(grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    orders = tuple(axis.order for axis in grid.axes)
+    for first in range(0, grid.size, _BLOCK):
+        places = np.unravel_index(np.arange(first, min(first + _BLOCK, grid.size)), orders)
+        z = np.stack([axis.nodes[place] for axis, place in zip(grid.axes, places, strict=True)], axis=1)
+        yield z, np.prod([axis.weights[place] for axis, place in zip(grid.axes, places, strict=True)], axis=0)
+
+
+def flat_axes(layout: Layout) -> np.ndarray:
+    """(k,) whether an axis has one node, the mean, and the variance along it is missing."""
+    grid = layout.grids[0]
+    if isinstance(grid, Cloud):
+        return ~grid.nodes.any(axis=0)
+    return np.array([axis.order == 1 for axis in grid.axes])
+
+
+def sums(layout: Layout, frame: Frame, centre: np.ndarray, deviations: np.ndarray, direction: np.ndarray | None = None) -> Curvature:
+    """The Hessian at ``centre + deviations`` in the frame, or its product with `direction` (n, k), over a layout's nodes."""
+    from overparam._core.hessian import hessian
+
+    n, k = deviations.shape
+    shape = (n * k, n * k) if direction is None else (n, k)
+    total, square, unit = np.zeros(shape), np.zeros((n, n)), np.zeros((n, n))
+    parts = np.empty(shape), np.empty((n, n)), np.empty((n, n))
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(frame.weights)
+    centre, deviations = np.ascontiguousarray(centre), np.ascontiguousarray(deviations)
+    direction = None if direction is None else np.ascontiguousarray(direction)
+    for nodes, weights, target in blocks(layout, frame):
+        hessian(nodes, weights, target, centre, deviations, log_weights, direction, *parts)
+        for whole, part in zip((total, square, unit), parts, strict=True):
+            whole += part
+    flat = np.flatnonzero(flat_axes(layout))
+    if direction is not None:
+        total[:, flat] += square @ direction[:, flat]
+        return Curvature(None, total, square + unit, np.nan, layout.size)
+    total = total.reshape(n, k, n, k)
+    total[:, flat, :, flat] += square
+    return Curvature(total, None, square + unit, np.nan, layout.size)
+
+
+def _norm(layout: Layout, frame: Frame, centre: np.ndarray, deviations: np.ndarray) -> float:
+    """Spectral norm of the Hessian within the frame, or (many coordinates) a lower bound from a few products."""
+    size = deviations.size
+    if size <= _WHOLE:
+        return float(np.linalg.norm(sums(layout, frame, centre, deviations).hessian.reshape(size, size), 2))
+    vector = np.random.default_rng(0).standard_normal(deviations.shape)
+    for _ in range(4):
+        vector = vector / np.linalg.norm(vector)
+        vector = sums(layout, frame, centre, deviations, vector).product
+    return float(np.linalg.norm(vector))
+
+
+# --- the bound -----------------------------------------------------------------------------------------------------------
+
+
+def _majorant(layout: Layout, frame: Frame) -> np.ndarray:
+    r"""(3,) array M: the integrand's Frobenius norm, summed over blocks, is at most :math:`E[M_0+bM_1+b^2M_2]` times the strip factors.
+
+    Here each :math:`\|e_i\|` may be larger by b; products of two of them are bounded by squares, which are smooth.
+    """
+    params, deviations, k = frame.params, frame.deviations, frame.params.shape[1]
+    to_target = np.linalg.norm(params[:, None] - frame.means, axis=-1)
+    apart = np.linalg.norm(deviations - deviations.mean(axis=0), axis=1)
+    pairs = np.linalg.norm(deviations[:, None] - deviations, axis=-1) if len(params) <= _PAIRS else None
+    root, missing, total = np.sqrt(k), flat_axes(layout).sum(), np.zeros(3)
+    middle = params.mean(axis=0)
+    for nodes, q, _ in blocks(layout, frame):
+        w = responsibilities(nodes - middle, params - middle, frame.weights)
+        teacher = np.ones((len(nodes), 1)) if len(frame.means) == 1 else responsibilities(nodes, frame.means, frame.teacher_weights)
+        U = ((w @ to_target) * teacher).sum(axis=1)
+        V = w @ pairs if pairs is not None else (w @ apart)[:, None] + apart
+        e2 = ((nodes**2).sum(axis=1)[:, None] - 2 * nodes @ params.T + (params**2).sum(axis=1)).clip(min=0) + missing
+        wV, we = (w * V).sum(axis=1), (w * e2).sum(axis=1)
+        wVe = (w * V * e2).sum(axis=1)
+        one = wV + wVe + 2 * U * (1 + we)
+        two = 2 * wV * wVe + 2 * U * (wVe + wV * we) + 2 * U * wVe
+        off = wV**2 + 2 * U * wV
+        total += 2 * np.array([q @ (root * (1 + U * wV) + one + two + off), q @ (2 * wV + 4 * U), q @ (2 * wV**2 + 6 * U * wV)])
+    return total
+
+
+def _strip_error(step: float, spread: float, teacher_spread: float, M: np.ndarray) -> float:
+    r"""Bound for a trapezoid axis.
+
+    .. math:: \min_a\frac{2e^{a^2/2}}{e^{2\pi a/h}-1}(M_0+aM_1+a^2M_2)\cos^{-4}\frac{as}2\cos^{-1}\frac{as^*}2
+    """
+    a = min(1.2 * 2 * np.pi / step, np.pi / max(spread, teacher_spread, 1e-300)) * _FRACTIONS
+    turns = 2 * np.pi * a / step
+    front = np.log(2 * _SAFETY) + a * a / 2 - turns - np.log(-np.expm1(-turns))
+    front -= 4 * np.log(np.cos(a * spread / 2)) + np.log(np.cos(a * teacher_spread / 2))
+    return _trusted(float((front + np.log(M[0] + a * M[1] + a * a * M[2])).min()), M)
+
+
+def _circle_error(order: int, spread: float, teacher_spread: float, M: np.ndarray, offset: float) -> float:
+    r"""Bound for a Gauss–Hermite axis, with :math:`\tau=4s+s^*` and :math:`c=a+r`, r the offset.
+
+    .. math:: \min_a\frac{2\,m!}{a^{2m}}e^{\tau(a+1)+\tau^2/2}\Big[M_0+(c+1+\frac{\tau^2}2)M_1+2(c^2+1+\tau^2)M_2\Big]
+    """
+    a = min(_CIRCLE / max(spread, teacher_spread, 1e-300), _WIDEST_CIRCLE) * np.geomspace(0.01, 1.0, 40)
+    rate, c = 4 * spread + teacher_spread, a + offset
+    front = np.log(2 * _SAFETY) + lgamma(order + 1) - 2 * order * np.log(a) + rate * (a + 1) + rate**2 / 2
+    size = M[0] + (c + 1 + rate**2 / 2) * M[1] + 2 * (c * c + 1 + rate**2) * M[2]
+    return _trusted(float((front + np.log(size)).min()), M)
+
+
+def _trusted(log_error: float, M: np.ndarray) -> float:
+    """The majorants are taken on the rule's own nodes: they obey the same bound, and a rule that misses them by 3 % proves nothing."""
+    return float(np.exp(log_error)) if log_error < np.log(_TRUST * M[0]) else np.inf
+
+
+def _tail(edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:
+    r"""Bound on what lies beyond `edge` standard deviations on one side of an axis, for the Hessian's norm.
+
+    Pointwise the integrand is at most :math:`\alpha+\beta\max_i\|e_i\|^2` with all :math:`V_i\le P`, :math:`U\le\omega`, and
+    :math:`\|e_i\|^2\le2\|z\|^2+2\omega^2`.
+    """
+    from scipy.special import ndtr
+
+    linear, square = 2 * widest + 4 * far, widest**2 + 3 * widest * far
+    constant = 2 * (np.sqrt(k) * (1 + widest * far) + widest**2 + 2 * widest * far + linear / 2)
+    slope = linear + 2 * square
+    mass, density = ndtr(-edge), np.exp(-edge**2 / 2) / np.sqrt(2 * np.pi)
+    return _SAFETY * ((constant + 2 * slope * far**2) * mass + 2 * slope * (k * mass + edge * density))
+
+
+# --- the grid ------------------------------------------------------------------------------------------------------------
+
+
+def refined(layout: Layout, frame: Frame, centre: np.ndarray, deviations: np.ndarray, tol: float,
+            max_nodes: int) -> tuple[Layout, float]:
+    """A layout on which the Hessian's error is below `tol` times its spectral norm, and the bound.
+
+    `layout` serves the gradient; its edges are kept where they reach further. Raises TooHardError above `max_nodes`.
+    """
+    widths = np.maximum(frame.spreads, frame.teacher_spreads)
+    live = np.flatnonzero(widths > NEUTRAL * widths.max()) if widths.max() > 0 else np.zeros(0, dtype=int)
+    if live.size == 0:  # coincident means: the integrand is a quadratic, and the missing variance is added in closed form
+        return layout, 0.0
+    found = layout
+    for _ in range(5):
+        norm, M = _norm(found, frame, centre, deviations), _majorant(found, frame)
+        target = max(tol * norm, Demand.LEVEL * M[0])
+        if found is not layout:
+            error = _error(found, frame, live, M)
+            if error <= target:
+                return found, error
+        grids = _design(layout, frame, live, M, target)
+        size = sum(grid.size for grid in grids)
+        if size > max_nodes:
+            raise TooHardError(f"the Hessian to tol={tol:g} needs {size:.3g} nodes, more than max_nodes={max_nodes}: the "
+                               f"{len(frame.params)} means differ along {live.size} axes. Raise max_nodes or tol, or use a sampling rule "
+                               "(op.Sobol, op.MonteCarlo)")
+        found = replace(layout, grids=grids)
+    raise TooHardError(f"the Hessian cannot be certified to tol={tol:g}: it is too small against its integrand. Raise tol")
+
+
+def _design(layout: Layout, frame: Frame, live: np.ndarray, M: np.ndarray, target: float) -> tuple[Grid, ...]:
+    share = 0.5 * target / live.size
+    edges = np.arange(3.0, 40.0, 0.25)
+    tails = _tail(edges, frame.params.shape[1], *_extent(frame))
+    enough = tails <= 0.3 * target / (2 * live.size * len(frame.means))
+    plain = float(edges[enough.argmax()])  # at 40 a tail is exp(-800): there is always one
+    rules: dict[int, int | float] = {}
+    for axis in live:
+        spread, teacher_spread = float(frame.spreads[axis]), float(frame.teacher_spreads[axis])
+        orders = range(2, _MAX_ORDER + 1) if max(spread, teacher_spread) < 1.5 else ()
+        order = next((m for m in orders if _circle_error(m, spread, teacher_spread, M, frame.offset) <= share), None)
+        steps = np.geomspace(1.2, 0.005, 160)
+        step = next((h for h in steps if _strip_error(h, spread, teacher_spread, M) <= share), steps[-1])
+        rules[axis] = order if order is not None and order <= 2 * plain / step else float(step)
+    return tuple(Grid(tuple(_axis(rules.get(axis), old, plain) for axis, old in enumerate(grid.axes))) for grid in layout.grids)
+
+
+def _axis(rule: int | float | None, old: Axis, plain: float) -> Axis:
+    if rule is None:
+        return hermite_axis(1)
+    if isinstance(rule, int):
+        return hermite_axis(rule)
+    low, high = (old.nodes.min(), old.nodes.max()) if old.step is not None else (0.0, 0.0)
+    return trapezoid_axis(min(low, -plain), max(high, plain), rule)
+
+
+def _extent(frame: Frame) -> tuple[float, float]:
+    """Twice the largest distance of a student mean from their mean, and its largest distance from a teacher mean."""
+    apart = np.linalg.norm(frame.deviations - frame.deviations.mean(axis=0), axis=1)
+    return 2 * float(apart.max()), float(frame.distances.max())
+
+
+def _error(layout: Layout, frame: Frame, live: np.ndarray, M: np.ndarray) -> float:
+    """Bound on the error of a designed layout: axes, and both sides of every trapezoid axis for each teacher component."""
+    total, k = 0.0, frame.params.shape[1]
+    for axis in live:
+        spread, teacher_spread = float(frame.spreads[axis]), float(frame.teacher_spreads[axis])
+        first = layout.grids[0].axes[axis]
+        if first.step is None:
+            total += _circle_error(first.order, spread, teacher_spread, M, frame.offset)
+            continue
+        total += _strip_error(first.step, spread, teacher_spread, M)
+        for grid, share in zip(layout.grids, frame.teacher_weights, strict=True):
+            ends = np.abs([grid.axes[axis].nodes[0], grid.axes[axis].nodes[-1]])
+            total += share * float(_tail(ends, k, *_extent(frame)).sum())
+    return total

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["dataset", "plain", "read", "storable", "write"]
 
 FORMAT = "overparam trajectory"
-VERSION = 1
+VERSION = 2
+PLAIN = 1  # what a file without log scales says: readers of the first format take it for what it is
 
 #: Variables of the file: name -> (field of Trajectory, dimensions, what it is).
 VARIABLES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -36,6 +37,7 @@ VARIABLES: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("record", "parameter", "axis"),
         "deviations from the centre in the coordinates of the basis",
     ),
+    "log_scale": ("log_scales", ("record",), "logarithm of what the deviations are to be multiplied by"),
     "basis": ("basis", ("coordinate", "axis"), "orthonormal basis of the reduced space"),
     "origin": ("origin", ("coordinate",), "origin of the reduced space"),
     "weights": ("weights", ("parameter",), "mixture weights of the student"),
@@ -150,7 +152,7 @@ def write(trajectory: Trajectory, path: Any) -> None:
     content["description"] = ((), json.dumps(facts), {"long_name": "everything that is not an array, as JSON"})
     # the description has them all: a text of a million numbers need not be written twice
     short = {name: value for name, value in content.attrs.items() if not isinstance(value, str) or len(value) < 10_000}
-    content.attrs = {**short, "format": FORMAT, "format_version": VERSION}
+    content.attrs = {**short, "format": FORMAT, "format_version": VERSION if trajectory.log_scales.any() else PLAIN}
     temporary = target.with_name(f".overparam-{secrets.token_hex(8)}.tmp")
     try:
         temporary.open("xb").close()

@@ -25,7 +25,7 @@ def join(one: Trajectory, two: Trajectory) -> Trajectory:
         raise ValueError(f"other begins at step {two.steps[0]}; it must begin at the last step here, {one.steps[-1]}")
     check_same_problem(one.problem, two.problem)
     first, second = (one, two) if _same_space(one, two) else (_in_full(one), _in_full(two))
-    names = ("steps", "times", "loss", "loss_error", "grad_norm", "centres", "deviations")
+    names = ("steps", "times", "loss", "loss_error", "grad_norm", "centres", "deviations", "log_scales")
     records = {name: np.concatenate([getattr(first, name), getattr(second, name)[1:]]) for name in names}
     observed = {name: _joined_observation(name, one, two) for name in {**one.observed, **two.observed}}
     pieces = one.attributes.get("pieces", [{"from_step": int(one.steps[0]), "settings": one.settings}])

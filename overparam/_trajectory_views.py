@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ class Params(Sequence):
     def _expanded(self, record: int) -> np.ndarray:
         run = self._trajectory
         # one record at a time: the same product as State.params, so both agree to the last bit
-        points = run.centres[record] + run.deviations[record]
+        scale = run.log_scales[record]
+        points = run.centres[record] + (run.deviations[record] if scale == 0.0 else run.deviations[record] * math.exp(scale))
         if run.basis is not None:
             points = points @ run.basis.T
         return points if run.origin is None else points + run.origin
@@ -86,7 +88,7 @@ class States(Sequence):
     def __getitem__(self, key: Any) -> Any:
         run = self._trajectory
         chosen = np.arange(len(run))[key]
-        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin) for r in np.atleast_1d(chosen)]
+        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin, run.log_scales[r]) for r in np.atleast_1d(chosen)]
         return made if np.ndim(chosen) else made[0]
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 Results about a single Gaussian depend on the parameters relative to its mean :math:`\\mu^*` alone. Plain (n, d) arrays
 serve where float64 holds the start; where it does not, the start is a `State` of centre and deviations, which drivers
-take alike.
+take alike, and where not even the deviations fit it carries them beside the logarithm of their scale.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ __all__ = ["around", "cluster", "exponentially_small", "gaussian", "log_radius",
 
 #: Below this, products with numbers of order 1 lose digits to the denormal range of float64.
 SMALLEST = 1e-300
+
+#: Logarithms of sizes go down to this.
+_LOWEST = -1e300
 
 
 def cluster(n: int, center: Any, scale: float, rng: Any = None) -> np.ndarray:
@@ -133,7 +136,7 @@ def log_radius(n: int, target: Any) -> float:
     return -math.log(108.0 * n * d) - 106.0 * n * d * (distance * distance * distance)  # ** would raise on overflow
 
 
-def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float | None = None) -> State:
+def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float | None = None, log_scale: float = 0.0) -> State:
     r"""Return a start in an exponentially small ball around the origin: :math:`\|\mu_i\|\le r`, uniform in the ball.
 
     Theorem 3.2 of Zhang et al. 2025: with :math:`r=\frac1{108nd}\exp(-106\,n\,d\,M_0^3)`, :math:`M_0=\|\mu^*\|`, every
@@ -148,18 +151,19 @@ def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float |
     rng : None, int, SeedSequence, BitGenerator or Generator
         Source of randomness.
     radius : float, optional
-        :math:`r`, at least 1e-300. None stands for the theorem's, which float64 holds for small :math:`n\,d\,M_0^3`
-        only.
+        :math:`r`, at least 1e-300. None stands for the theorem's.
+    log_scale : float
+        Multiplies the radius by :math:`e^{\text{log\_scale}}`, at most 0: radii below float64's range.
 
     Returns
     -------
     State
-        Centre 0, deviations in the ball.
+        Centre 0, deviations in the ball; with a ``log_scale`` where float64 does not hold them, as for most :math:`n\,d\,M_0^3`.
 
     Raises
     ------
     ValueError
-        If the theorem's radius is below 1e-300 (the message gives its logarithm), or an argument is out of range.
+        If the logarithm of the theorem's radius is below -1e300, or an argument is out of range.
 
     Examples
     --------
@@ -167,19 +171,18 @@ def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float |
     >>> start = op.init.exponentially_small(n=2, target=[1.0], rng=0)
     >>> 1e-96 < start.spread < 1e-94
     True
+    >>> start = op.init.exponentially_small(n=5, target=[6.0, 0.0, 0.0], rng=0)
+    >>> bool(abs(start.log_spread - op.init.log_radius(n=5, target=[6.0, 0.0, 0.0])) < 1), start.spread
+    (True, 0.0)
     """
     n, target = check_integer(n, "n", minimum=1), _target(target)
     d = target.size
+    log_scale = check_real(log_scale, "log_scale", minimum=_LOWEST, maximum=0.0)
     if radius is None:
-        log_r = log_radius(n, target)
-        if log_r < math.log(SMALLEST):
-            raise ValueError(
-                f"the radius of Theorem 3.2 for n = {n}, d = {d}, M0 = {_norm(target):g} is "
-                f"10**({log_r / math.log(10):.6g}), "
-                f"below the {SMALLEST:g} that float64 holds safely; give radius= (init.log_radius gives the theorem's "
-                "natural logarithm), or a target nearer to the origin"
-            )
-        radius = math.exp(log_r)
+        log_scale, radius = log_scale + log_radius(n, target), 1.0
+        if log_scale < _LOWEST:
+            raise ValueError(f"the natural logarithm of the radius of Theorem 3.2 for n = {n}, d = {d}, M0 = {_norm(target):g} is below "
+                             f"{_LOWEST:g}; give radius=, or a target nearer to the origin")
     else:
         radius = check_real(radius, "radius", minimum=SMALLEST)
     rng = check_rng(rng)
@@ -187,7 +190,7 @@ def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float |
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = rng.uniform(size=(n, 1)) ** (1.0 / d)
     # four ulps inside, so that rounding does not leave the ball
-    return State(centre=np.zeros(d), deviations=directions * lengths * (radius * (1.0 - 4 * np.finfo(float).eps)))
+    return State(centre=np.zeros(d), deviations=directions * lengths * (radius * (1.0 - 4 * np.finfo(float).eps)), log_scale=log_scale)
 
 
 def one_offset(n: int, target: Any, offset: float | None = None) -> np.ndarray:
@@ -281,8 +284,8 @@ def symmetric_pair(n: int, s: float, dimension: int | None = None, target: Any =
     return params if given is None else params + given
 
 
-def around(center: Any, deviations: Any) -> State:
-    r"""Return the state :math:`\mu_i=c+\delta_i`, kept as centre and deviations so that nothing is rounded.
+def around(center: Any, deviations: Any, *, log_scale: float = 0.0) -> State:
+    r"""Return the state :math:`\mu_i=c+e^\lambda\delta_i`, kept as centre and deviations so that nothing is rounded.
 
     It serves the starts that float64 arrays cannot hold: clouds of 1e-97 around a far centre (the border of the
     small-noise regime lies at :math:`\ln\varepsilon\approx-M_0^2`), and the starts of Theorems 3.5 to 3.7 of Zhang et
@@ -294,6 +297,8 @@ def around(center: Any, deviations: Any) -> State:
         :math:`c`.
     deviations : (n, d) array
         :math:`\delta_i`, one row per parameter vector.
+    log_scale : float
+        :math:`\lambda\le0`: deviations below float64's range (spread :math:`e^{-2000}`, say) are carried beside this logarithm.
 
     Returns
     -------
@@ -302,7 +307,7 @@ def around(center: Any, deviations: Any) -> State:
     Raises
     ------
     ValueError
-        If the shapes do not fit or a number is not finite.
+        If the shapes do not fit, a number is not finite or `log_scale` is above 0.
 
     Examples
     --------
@@ -310,8 +315,12 @@ def around(center: Any, deviations: Any) -> State:
     >>> start = op.init.around(center=[15.0], deviations=[[1e-97], [-1e-97]])
     >>> start.spread == 2e-97
     True
+    >>> start = op.init.around(center=[30.0], deviations=[[1.0], [-1.0]], log_scale=-900.0)
+    >>> round(start.log_spread, 9)      # ln 2 - 900
+    -899.306852819
     """
-    return State(centre=_vector(center, "center"), deviations=check_params(deviations, "deviations"))
+    log_scale = check_real(log_scale, "log_scale", minimum=_LOWEST, maximum=0.0)
+    return State(centre=_vector(center, "center"), deviations=check_params(deviations, "deviations"), log_scale=log_scale)
 
 
 def _vector(value: Any, name: str) -> np.ndarray:

@@ -152,7 +152,7 @@ def distances(traj: Trajectory, target: Any = None) -> np.ndarray:
     [3.0, 1.5]
     """
     target = _target_mean(traj) if target is None else check_array(target, "target", ndim=1)
-    centres, deviations = np.asarray(traj.centres), np.asarray(traj.deviations)
+    centres, deviations = np.asarray(traj.centres), _deviations(traj)
     dimension = centres.shape[1] if traj.basis is None else traj.basis.shape[0]
     if target.shape != (dimension,):
         raise ValueError(f"target must have the parameters' {dimension} coordinate(s); got shape {target.shape}")
@@ -209,9 +209,15 @@ def _target_mean(traj: Trajectory) -> np.ndarray:
     return means[0]
 
 
+def _deviations(traj: Trajectory) -> np.ndarray:
+    """(T, n, k) deviations with their scales multiplied out; 0 where they are below float64's range."""
+    scales = getattr(traj, "log_scales", None)
+    return traj.deviations if scales is None or not scales.any() else traj.deviations * np.exp(scales)[:, None, None]
+
+
 def _scale(traj: Trajectory) -> float:
     """Size of the coordinates: what distances are rounded relative to."""
-    parts = [traj.centres, traj.deviations] + ([] if traj.origin is None else [traj.origin])
+    parts = [traj.centres, _deviations(traj)] + ([] if traj.origin is None else [traj.origin])
     return 1.0 + max(float(np.abs(part).max()) for part in parts)
 
 

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_array, check_params
+from overparam._validation import check_array, check_params, check_real
 
-__all__ = ["State"]
+__all__ = ["LARGEST_STORED", "State"]
+
+#: Deviations that stand for smaller ones are stored with their largest entry in [_SMALLEST_STORED, LARGEST_STORED], put at _STORED
+#: when they leave it: small enough that every equation is linear in them to relative 1e-100, large enough that their squares are
+#: normal numbers and that entries 150 orders smaller than the largest are still there.
+LARGEST_STORED = 1e-105
+_STORED, _SMALLEST_STORED = 1e-130, 1e-150
+_REPRESENTABLE = math.log(1e-150)  # from here on the deviations are stored as they are
+
+
+def _windowed(deviations: np.ndarray, log_scale: float) -> tuple[np.ndarray, float]:
+    """The same deviations with another scale: as they are (log_scale 0) if float64 holds them well, else inside the window."""
+    peak = float(np.abs(deviations).max())
+    if peak == 0.0:
+        return deviations, 0.0
+    if math.log(peak) + log_scale >= _REPRESENTABLE:
+        half = math.exp(log_scale / 2)  # the whole factor may underflow where its product with the deviations does not
+        return deviations * half * half, 0.0
+    if _SMALLEST_STORED <= peak <= LARGEST_STORED:
+        return deviations, log_scale
+    shift = round(math.log2(_STORED) - math.log2(peak))
+    return np.ldexp(deviations, shift), log_scale - shift * math.log(2)
 
 
 def _view(array: np.ndarray) -> np.ndarray:
@@ -26,11 +48,11 @@ def _is_new(array: np.ndarray, ndim: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    r"""Parameters :math:`\mu_i = o + B\,(c + \delta_i)`, kept apart so that nothing is lost.
+    r"""Parameters :math:`\mu_i = o + B\,(c + e^\lambda\delta_i)`, kept apart so that nothing is lost.
 
     A plain (n, d) array is the state with origin 0, identity basis and centre 0. Keeping the centre :math:`c` and the
     deviations :math:`\delta_i` apart keeps deviations of 1e-300 exact however far the centre is; the basis :math:`B` keeps
-    states in a million dimensions small.
+    states in a million dimensions small; and :math:`\lambda\le0`, 0 almost always, carries deviations below float64's range.
 
     Parameters
     ----------
@@ -42,11 +64,20 @@ class State:
         :math:`B`, orthonormal columns. None stands for the identity (then k = d).
     origin : (d,) array, optional
         :math:`o`. None stands for 0.
+    log_scale : float
+        :math:`\lambda\le0`: the deviations are :math:`e^\lambda` times the stored ones. Where float64 holds them (largest entry
+        at least 1e-150) they are multiplied out and `log_scale` becomes 0; else a power of 2 is moved between the two, so that the
+        largest stored entry lies between 1e-150 and 1e-105. Only the product has a meaning; `log_spread` tells its size.
 
     Raises
     ------
     ValueError
-        If shapes do not fit or a number is not finite.
+        If shapes do not fit, a number is not finite or `log_scale` is above 0.
+
+    Notes
+    -----
+    With a `log_scale` one scale serves all deviations: entries more than 150 orders of magnitude below the largest become 0. Runs
+    need equal weights then, since unequal ones split coincident parameters in one step; see :func:`overparam.gradient_descent`.
 
     Examples
     --------
@@ -57,12 +88,16 @@ class State:
     (2, 1, True)
     >>> state.params.ravel().tolist()       # the sum rounds; the state does not
     [15.0, 15.0]
+    >>> tiny = State(centre=np.array([40.0]), deviations=np.array([[1.0], [-1.0]]), log_scale=-2000.0)
+    >>> round(tiny.log_spread, 9), tiny.spread     # ln 2 - 2000; float64 ends at e**-745
+    (-1999.306852819, 0.0)
     """
 
     centre: np.ndarray
     deviations: np.ndarray
     basis: np.ndarray | None = field(default=None, repr=False)
     origin: np.ndarray | None = field(default=None, repr=False)
+    log_scale: float = 0.0
 
     def __post_init__(self) -> None:
         centre = check_array(self.centre, "centre", ndim=1)
@@ -70,6 +105,10 @@ class State:
         if deviations.shape[1] != centre.shape[0]:
             raise ValueError(f"deviations have {deviations.shape[1]} coordinates and the centre has {centre.shape[0]}: "
                              "they must agree")
+        log_scale = check_real(self.log_scale, "log_scale", maximum=0.0)
+        if log_scale:
+            deviations, log_scale = _windowed(deviations, log_scale)
+        object.__setattr__(self, "log_scale", log_scale)
         object.__setattr__(self, "centre", _view(centre))
         object.__setattr__(self, "deviations", _view(deviations))
         if self.basis is not None and _is_new(self.basis, 2):
@@ -82,7 +121,7 @@ class State:
             raise ValueError(f"origin must have shape ({self.d},); got {self.origin.shape}")
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # unpickled arrays come back writable
-        vars(self).update({name: part if part is None else _view(part) for name, part in state.items()})
+        vars(self).update({name: _view(part) if isinstance(part, np.ndarray) else part for name, part in state.items()})
 
     @classmethod
     def of(cls, params: Any, name: str = "params") -> State:
@@ -108,9 +147,14 @@ class State:
         return self.k if self.basis is None else self.basis.shape[0]
 
     @property
+    def true_deviations(self) -> np.ndarray:
+        """(n, k) deviations with the scale multiplied out: 0 where they are below float64's range."""
+        return self.deviations if self.log_scale == 0.0 else self.deviations * math.exp(self.log_scale)
+
+    @property
     def coordinates(self) -> np.ndarray:
         """(n, k) array c + δ_i: rounded where the deviations are far below the centre."""
-        return self.centre + self.deviations
+        return self.centre + self.true_deviations
 
     @property
     def params(self) -> np.ndarray:
@@ -119,8 +163,14 @@ class State:
 
     @property
     def spread(self) -> float:
-        """Largest extent of the parameters along an axis of the basis."""
-        return float(np.ptp(self.deviations, axis=0).max())
+        """Largest extent of the parameters along an axis of the basis; 0 where it is below float64's range."""
+        return float(np.ptp(self.true_deviations, axis=0).max())
+
+    @property
+    def log_spread(self) -> float:
+        """Natural logarithm of the spread, however small it is; -inf for coincident parameters."""
+        stored = float(np.ptp(self.deviations, axis=0).max())
+        return math.log(stored) + self.log_scale if stored > 0 else -math.inf
 
     def expand(self, coordinates: np.ndarray) -> np.ndarray:
         """Map (..., k) coordinates to (..., d) points of the full space."""
@@ -132,7 +182,7 @@ class State:
         return rows if self.basis is None else rows @ self.basis.T
 
     def moved(self, centre: np.ndarray, deviations: np.ndarray) -> State:
-        """The same basis and origin with other coordinates."""
+        """The same basis, origin and scale with other coordinates."""
         return replace(self, centre=centre, deviations=deviations)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -72,7 +72,7 @@ def _frozen(value: Any, dtype: Any = None) -> np.ndarray:
 class Trajectory:
     r"""What a driver recorded, over T records of n parameter vectors.
 
-    Parameters are kept as :math:`\mu_i=o+B\,(c+\delta_i)`, in the coordinates of a basis, and expanded on access only:
+    Parameters are kept as :math:`\mu_i=o+B\,(c+e^\lambda\delta_i)`, in the coordinates of a basis, and expanded on access only:
     see `State`.
 
     Parameters
@@ -91,6 +91,8 @@ class Trajectory:
         :math:`B`. None stands for the identity (then k = d).
     origin : (d,) array, optional
         :math:`o`. None stands for 0.
+    log_scales : (T,) array, optional
+        :math:`\lambda\le0`, other than 0 only where deviations are below float64's range; see `State`. None stands for zeros.
     weights : (n,) array, optional
         The student's mixture weights at the end; None where it has none.
     status : str
@@ -142,6 +144,7 @@ class Trajectory:
     deviations: np.ndarray
     basis: np.ndarray | None = None
     origin: np.ndarray | None = None
+    log_scales: np.ndarray | None = None
     weights: np.ndarray | None = None
     status: str = "completed"
     message: str = ""
@@ -164,7 +167,9 @@ class Trajectory:
             raise ValueError(f"deviations must have shape (T, n, k) without zeros; got {self.deviations.shape}")
         records, n, k = self.deviations.shape
         put("steps", _frozen(self.steps, np.int64))
-        for name in ("times", "loss", "loss_error", "grad_norm", "centres"):
+        if self.log_scales is None:
+            put("log_scales", np.zeros(records))
+        for name in ("times", "loss", "loss_error", "grad_norm", "centres", "log_scales"):
             put(name, _frozen(getattr(self, name), np.float64))
         for name in ("basis", "origin", "weights"):
             if getattr(self, name) is not None:
@@ -172,7 +177,7 @@ class Trajectory:
         if self.basis is not None and (self.basis.ndim != 2 or self.basis.shape[1] != k):
             raise ValueError(f"basis must have shape (d, {k}); got {self.basis.shape}")
         shapes = {
-            **dict.fromkeys(("steps", "times", "loss", "loss_error", "grad_norm"), (records,)),
+            **dict.fromkeys(("steps", "times", "loss", "loss_error", "grad_norm", "log_scales"), (records,)),
             "centres": (records, k),
             "origin": (self.d,),
             "weights": (n,),
@@ -183,6 +188,8 @@ class Trajectory:
                 raise ValueError(f"{name} must have shape {shape}; got {value.shape}")
         if self.steps[0] < 0 or (np.diff(self.steps) < 0).any():
             raise ValueError("steps must not be negative and must not fall")
+        if not ((self.log_scales <= 0) & (self.log_scales > -np.inf)).all():
+            raise ValueError("log_scales must be finite and not above 0")
         observed = {str(name): _frozen(_file.storable(values)) for name, values in self.observed.items()}
         for name, values in observed.items():
             if values.dtype.kind not in "biufc" or values.ndim < 1 or len(values) != records:
@@ -199,6 +206,8 @@ class Trajectory:
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # unpickled arrays come back writable
         vars(self).update(state)
+        if state.get("log_scales") is None:  # pickled before there were any
+            vars(self)["log_scales"] = np.zeros(len(self.steps))
         for array in (*vars(self).values(), *self.observed.values()):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
@@ -300,8 +309,8 @@ class Trajectory:
     def to_xarray(self) -> xarray.Dataset:
         """Return an xarray Dataset with dimensions record, parameter, coordinate and axis.
 
-        Its coordinates are step and time; its variables loss, loss_error, grad_norm, centre, deviation, weights, what
-        was observed, basis and origin where there are any, and params, unless that would be more than 2e7 numbers.
+        Its coordinates are step and time; its variables loss, loss_error, grad_norm, centre, deviation, log_scale,
+        weights, what was observed, basis and origin where there are any, and params, unless that would be more than 2e7 numbers.
         Attributes that netCDF does not allow (None, bool, dicts) are JSON texts.
         """
         return _file.dataset(self, expand=len(self) * self.n * self.d <= MOST_EXPANDED)

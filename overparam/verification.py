@@ -118,7 +118,7 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     finer = Auto(**{**rule.settings(), "tol": max(rule.tol / factor, 1e-14)})
     state = trajectory.states[0]
     mean = state.deviations.mean(axis=0)
-    nudged = state.moved(state.centre + mean, (state.deviations - mean) * (1 + _NUDGE * _signs(state)))
+    nudged = state.moved(state.centre + np.exp(state.log_scale) * mean, (state.deviations - mean) * (1 + _NUDGE * _signs(state)))
     again, other = (_repeated(trajectory, objective.with_rule(finer), start, progress) for start in (state, nudged))
     count = min(len(trajectory), len(again), len(other))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -139,8 +139,9 @@ def _signs(state: State) -> np.ndarray:
 def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bool | None) -> Trajectory:
     """The same run again under another objective, from `start`."""
     first = {name: getattr(trajectory, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
-    beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None], observed={},
-                        objective=objective, problem=objective.describe(), status="completed")
+    beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None],
+                        log_scales=np.array([start.log_scale]), observed={}, objective=objective, problem=objective.describe(),
+                        status="completed")
     repeated = DRIVERS[trajectory.driver](beginning, steps=int(trajectory.steps[-1] - trajectory.steps[0]), progress=progress)
     if repeated.status == "interrupted":  # half a repetition verifies nothing
         raise KeyboardInterrupt
@@ -151,8 +152,9 @@ def _differences(one: Trajectory, two: Trajectory, count: int) -> np.ndarray:
     """(count,) largest relative distance of parameter vectors, in the common reduced coordinates (origin: the target)."""
     found = np.zeros(count)
     for record in range(count):
-        apart = one.centres[record] - two.centres[record] + (one.deviations[record] - two.deviations[record])
-        size = np.linalg.norm(two.centres[record] + two.deviations[record], axis=1)
+        deviations = [run.deviations[record] * np.exp(run.log_scales[record]) for run in (one, two)]
+        apart = one.centres[record] - two.centres[record] + (deviations[0] - deviations[1])
+        size = np.linalg.norm(two.centres[record] + deviations[1], axis=1)
         distance = np.linalg.norm(apart, axis=1)
         found[record] = np.where(distance > 0, distance / np.maximum(size, 1e-300), 0.0).max()
     return found

@@ -65,15 +65,33 @@ def test_exponentially_small_never_leaves_a_given_radius():
         assert np.linalg.norm(start.deviations, axis=1).max() <= 1.0
 
 
-def test_exponentially_small_names_a_radius_that_float64_cannot_hold():
-    log10 = (-math.log(108 * 5 * 3) - 106 * 5 * 3) / math.log(10)
-    with pytest.raises(ValueError, match=r"radius=") as caught:
-        init.exponentially_small(5, [1.0, 0.0, 0.0])
-    assert f"10**({log10:.6g})" in str(caught.value)
+def test_exponentially_small_goes_on_below_float64():
+    for d, distance in ((3, 1.0), (2, 30.0)):
+        target = np.append(distance, np.zeros(d - 1))
+        start = init.exponentially_small(5, target, rng=0)
+        log_r = init.log_radius(5, target)
+        assert start.log_scale < 0 and start.spread == 0.0 and start.centre.tolist() == [0.0] * d
+        lengths = np.log(np.linalg.norm(start.deviations, axis=1)) + start.log_scale - log_r
+        assert (lengths < 1e-9).all() and lengths.max() > -1.0  # five uniform in the ball: the longest is nearly a radius long
+    shifted = init.exponentially_small(5, [1.0, 0.0, 0.0], 0, radius=0.5, log_scale=-1e6)
+    assert -1e6 - 2 < shifted.log_spread < -1e6
+    same = init.exponentially_small(5, [1.0, 0.0, 0.0], 0, radius=1.0, log_scale=-3.0)
+    assert same.log_scale == 0.0
+    assert_allclose(same.deviations, init.exponentially_small(5, [1.0, 0.0, 0.0], 0, radius=np.exp(-3.0)).deviations, rtol=8 * EPS)
     assert init.log_radius(5, [1e150]) == -math.inf
-    with pytest.raises(ValueError, match="radius of Theorem"):
+    with pytest.raises(ValueError, match=r"radius of Theorem.*radius="):
         init.exponentially_small(5, [1e150])
     assert 1e-291 < init.exponentially_small(5, [1.0, 0.0, 0.0], 0, radius=1e-290).spread < 2e-290
+
+
+def test_around_carries_a_scale():
+    z = np.array([[1.0], [-1.0 / 3]])
+    start = init.around(15.0, z, log_scale=-2000.0)
+    assert_allclose(start.log_spread, -2000 + math.log(4 / 3), rtol=4 * EPS)
+    assert_allclose(start.deviations[0] / start.deviations[1], -3.0, rtol=4 * EPS)
+    held = init.around(15.0, z, log_scale=-200.0)
+    assert held.log_scale == 0.0
+    assert_allclose(held.deviations, z * math.exp(-200.0), rtol=4 * EPS)
 
 
 def test_one_offset_points_at_the_target():
@@ -125,6 +143,9 @@ def test_around_loses_nothing():
         (lambda: init.symmetric_pair(1, 1.0), "n must be"),
         (lambda: init.symmetric_pair(3, np.nan), "s must be"),
         (lambda: init.symmetric_pair(3, 1.0, dimension=0), "dimension must be"),
+        (lambda: init.exponentially_small(2, [0.1], log_scale=1.0), "log_scale must be"),
+        (lambda: init.around([1.0], [[1.0]], log_scale=0.5), "log_scale must be"),
+        (lambda: init.around([1.0], [[1.0]], log_scale=-np.inf), "log_scale must be"),
         (lambda: init.around([1.0], [1.0, 2.0]), "deviations must have"),
         (lambda: init.around([1.0], [[1.0, 2.0]]), "must agree"),
         (lambda: init.around([1.0], [[1j]]), "deviations must hold real"),

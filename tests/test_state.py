@@ -110,6 +110,75 @@ def test_bad_read_only_parts(basis, origin, message):
         op.State([0.0], [[1.0]], basis, origin)
 
 
+# --- below float64's range -------------------------------------------------------------------------------------------
+
+
+def test_scale_is_multiplied_out_where_float64_holds_the_deviations():
+    z = np.array([[1.5], [-0.25]])
+    for log_scale in (-1e-3, -10.0, -345.0):
+        state = op.State([3.0], z, log_scale=log_scale)
+        assert state.log_scale == 0.0
+        assert_allclose(state.deviations, z * np.exp(log_scale), rtol=1e-15)
+    huge = op.State([3.0], 1e300 * z, log_scale=-1000.0)  # the factor alone underflows
+    assert huge.log_scale == 0.0
+    assert_allclose(np.log(huge.deviations[0, 0]), np.log(1.5) + 300 * np.log(10) - 1000, rtol=1e-15)
+    assert op.State([3.0], 0 * z, log_scale=-1000.0).log_scale == 0.0  # coincident at any scale
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 1e-100, 1e-104, 1e-120, 1e-149, 1e-200, 1e300])
+@pytest.mark.parametrize("log_scale", [-3000.0, -1e6])
+def test_stored_deviations_stay_in_their_window(amplitude, log_scale):
+    z = amplitude * np.array([[1.0, 1e-100], [-1.0 / 3, 0.0]])
+    state = op.State([3.0, 0.0], z, log_scale=log_scale)
+    peak = np.abs(state.deviations).max()
+    assert 1e-150 <= peak <= 1e-105 and state.log_scale < 0
+    assert_allclose(state.deviations / peak, z / amplitude, rtol=1e-14)
+    assert_allclose(state.log_spread, np.log(4 / 3) + np.log(amplitude) + log_scale, rtol=2e-16 * 4)
+    assert state.spread == 0.0 and (state.true_deviations == 0).all()
+    assert_array_equal(state.params, [[3.0, 0.0]] * 2)
+    again = op.State(state.centre, state.deviations, log_scale=state.log_scale)  # nothing is left to do
+    assert again.log_scale == state.log_scale
+    assert_array_equal(again.deviations, state.deviations)
+
+
+def test_between_the_window_and_the_end_of_float64_values_are_true():
+    state = op.State([0.0], [[1.0], [-1.0]], log_scale=-600.0)
+    assert state.log_scale < 0
+    assert_allclose(state.params.ravel(), np.exp(-600.0) * np.array([1.0, -1.0]), rtol=1e-12)
+    assert_allclose(state.spread, 2 * np.exp(-600.0), rtol=1e-12)
+
+
+def test_moved_renormalises():
+    state = op.State([3.0], [[1.0], [-1.0]], log_scale=-2000.0)
+    same = state.moved([2.0], state.deviations * 1e10)
+    assert_allclose(same.log_spread - state.log_spread, np.log(1e10), rtol=0, atol=1e-12)
+    assert np.abs(state.moved([2.0], state.deviations * 1e40).deviations).max() <= 1e-105
+    assert same.centre.tolist() == [2.0]
+    back = state.moved([2.0], state.deviations * np.exp(500.0)).moved([2.0], [[1e300], [-1e300]])
+    assert back.log_scale <= 0.0
+
+
+def test_log_spread_of_ordinary_states():
+    assert op.State([0.0], [[1.0], [-1.0]]).log_spread == np.log(2)
+    assert op.State([0.0], [[1.0], [1.0]]).log_spread == -np.inf
+    tiny = op.State([0.0], [[1e-300], [-1e-300]])
+    assert tiny.log_scale == 0.0
+    assert_allclose(tiny.log_spread, np.log(2e-300), rtol=1e-15)
+
+
+def test_scales_survive_copies():
+    state = op.State([3.0], [[1.0], [-1.0]], log_scale=-2000.0)
+    for clone in (copy.copy, copy.deepcopy, pickled):
+        assert clone(state).log_scale == state.log_scale
+        assert_array_equal(clone(state).deviations, state.deviations)
+
+
+@pytest.mark.parametrize("log_scale", [1.0, np.nan, -np.inf, "small"])
+def test_bad_scales(log_scale):
+    with pytest.raises(ValueError, match="log_scale must be"):
+        op.State([3.0], [[1.0]], log_scale=log_scale)
+
+
 # --- reduction to the span -------------------------------------------------------------------------------------------
 
 

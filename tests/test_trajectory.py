@@ -25,7 +25,7 @@ from overparam.trajectory import (
     schedule_from_description,
 )
 
-ARRAYS = ("steps", "times", "loss", "loss_error", "grad_norm", "centres", "deviations", "basis", "origin", "weights")
+ARRAYS = ("steps", "times", "loss", "loss_error", "grad_norm", "centres", "deviations", "log_scales", "basis", "origin", "weights")
 DICTS = ("settings", "problem", "attributes", "continuation")
 SCALARS = ("status", "message", "driver", "evaluations", "wall_time")
 
@@ -81,6 +81,8 @@ CASES = {
     "one record, one parameter, one dimension": lambda: make(records=1, n=1, k=1),
     "no weights, nothing observed": lambda: make(weights=None, observed={}),
     "not finite": lambda: make(loss=[np.nan, np.inf, -np.inf, -0.0], loss_error=[5e-324, 0.0, -0.0, 1.0], status="unstable"),
+    "below float64's range": lambda: make(deviations=1e-120 * np.random.default_rng(0).normal(size=(4, 3, 2)),
+                                          log_scales=[-2000.5, -300.0, -2000.5, -1e6]),
     "many types observed": lambda: make(
         observed={
             "flag": np.array([True, False, True, True]),
@@ -188,6 +190,36 @@ def test_deviations_of_1e_300_survive_beside_a_centre_of_1e12():
     assert_array_equal(run.final, 1e12)
 
 
+def test_scales_of_deviations():
+    z = np.array([[1.0], [-0.5]])
+    run = make(records=3, n=2, k=1, centres=np.full((3, 1), 0.0), deviations=np.stack([1e-120 * z, 1e-120 * z, z]),
+               log_scales=[-2000.0, -300.0, 0.0])
+    assert [state.log_scale for state in run.states] == [-2000.0, -300.0, 0.0]
+    assert_array_equal(run.params[0], 0.0)
+    assert_allclose(run.params[1], np.exp(-300.0) * 1e-120 * z, rtol=1e-14)
+    assert_array_equal(run.params[2], z)
+    assert not make().log_scales.any()
+    with pytest.raises(ValueError, match="read-only"):
+        run.log_scales[0] = 0.0
+    both = run.joined(make(records=2, n=2, k=1, first=20, log_scales=[0.0, -400.0], deviations=np.stack([1e-120 * z, 1e-120 * z])))
+    assert both.log_scales.tolist() == [-2000.0, -300.0, 0.0, -400.0]
+
+
+def test_files_without_scales_still_load(tmp_path):
+    import xarray
+
+    plain, scaled = make(), make(deviations=1e-120 * np.ones((4, 3, 2)), log_scales=[-900.0] * 4)
+    plain.save(tmp_path / "plain.nc")
+    scaled.save(tmp_path / "scaled.nc")
+    with xarray.open_dataset(tmp_path / "plain.nc", engine="h5netcdf") as opened:
+        old = opened.load()
+    assert old.attrs["format_version"] == 1  # readers of the first format would take no harm
+    old.drop_vars("log_scale").to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
+    assert_same(load(tmp_path / "old.nc"), plain)
+    with xarray.open_dataset(tmp_path / "scaled.nc", engine="h5netcdf") as opened:
+        assert opened.attrs["format_version"] == 2  # they would here
+
+
 def test_a_million_dimensions_stay_small():
     make().to_xarray()  # importing xarray takes memory of its own
     d, records, n, k = 10**6, 200, 5, 3
@@ -262,6 +294,9 @@ def test_text_forms():
         ({"weights": np.ones(4)}, r"weights must have shape \(3,\)"),
         ({"basis": np.ones((5, 3))}, r"basis must have shape \(d, 2\)"),
         ({"origin": np.ones(3)}, r"origin must have shape \(2,\)"),
+        ({"log_scales": np.zeros(3)}, r"log_scales must have shape \(4,\)"),
+        ({"log_scales": [0, 0, 0, 1.0]}, "log_scales must be"),
+        ({"log_scales": [0, 0, 0, np.nan]}, "log_scales must be"),
         ({"steps": [0, 2, 1, 3]}, "steps must not"),
         ({"steps": [-1, 0, 1, 3]}, "steps must not"),
         ({"observed": {"a": np.zeros(3)}}, r"observed\['a'\]"),

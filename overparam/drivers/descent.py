@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_positive
-from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run
+from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run, start_of
 from overparam.objectives.base import Evaluation, Objective, Plan
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -77,7 +77,9 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
     ----------
     objective : Objective
     params0 : (n, d) array or State
-        The start. A batch, (R, n, d) array or list of States, gives a list of R trajectories.
+        The start. A batch, (R, n, d) array or list of States, gives a list of R trajectories. A State with a ``log_scale``, whose
+        deviations are below float64's range, needs equal weights: its deviations are followed by their linear law until float64
+        holds them, and ``trajectory.log_scales`` says how far.
     step_size : float
         :math:`\eta > 0`.
     steps : int
@@ -118,7 +120,7 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
 
 def _descend(objective: Objective, params0: Any, *, step_size: float, steps: int, record: Schedule, first_step: int = 0,
              first_loss: float | None = None, **options: Any) -> Trajectory:
-    state = objective.start(params0)
+    state = start_of(objective, params0)
     return run(_Descent(objective, step_size), objective, state, driver="gradient_descent", steps=steps, record=record,
                settings={"step_size": step_size, "steps": first_step + steps, "record": record.describe()}, first_step=first_step,
                first_loss=first_loss, **options)

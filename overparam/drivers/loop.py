@@ -22,7 +22,8 @@ from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import Trajectory, check_observe, check_schedule
 
-__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_progress", "check_steps", "check_stop", "for_each_start", "run"]
+__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_progress", "check_steps", "check_stop", "for_each_start", "run",
+           "start_of"]
 
 _BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
 _BAR_SECONDS = 2.0
@@ -124,6 +125,21 @@ def check_progress(value: Any) -> bool | None:
     return value
 
 
+def start_of(objective: Objective, params0: Any) -> State:
+    """The state that a run starts from. Deviations below float64's range are refused where steps could not follow them."""
+    state = objective.start(params0)
+    if state.log_scale:
+        said = f"params0 has deviations below float64's range (log_spread {state.log_spread:.6g})"
+        if not objective.follows_log_scale:
+            raise ValueError(f"{said}, and a {type(objective).__name__} is evaluated at parameters in which they vanish: start from "
+                             "deviations of at least 1e-150, or from coincident parameters")
+        weights = objective.weights
+        if weights is not None and np.ptp(weights) > 0:
+            raise ValueError(f"{said}, which only equal weights can follow: unequal ones split coincident parameters in one step. Start "
+                             "from coincident parameters, or leave weights= out")
+    return state
+
+
 def for_each_start(driver: Callable[..., Trajectory], objective: Objective, params0: Any, **settings: Any) -> Any:
     """Run `driver` from `params0`, or from each of a batch of starts ((R, n, d) array or list): then a list of trajectories.
 
@@ -135,7 +151,7 @@ def for_each_start(driver: Callable[..., Trajectory], objective: Objective, para
     if batch:
         params0 = [State.of(start, f"params0[{number}]") for number, start in enumerate(params0)]
         for start in params0:  # their shapes may differ: a bad one is found before the first run, not after it
-            objective.start(start)
+            start_of(objective, start)
     elif not isinstance(params0, State):
         params0 = check_array(params0, "params0", ndim=(2, 3))
         batch = params0.ndim == 3
@@ -305,10 +321,10 @@ def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dic
         loss=np.array([record.loss for record in records]), loss_error=np.array([record.loss_error for record in records]),
         grad_norm=np.array([record.grad_norm for record in records]), centres=np.array([state.centre for state in states]),
         deviations=np.array([state.deviations for state in states]), basis=last.basis, origin=last.origin,
-        weights=np.full(last.n, 1 / last.n) if weights is None else weights, status=status, message=message,
-        observed={name: np.array(values) for name, values in log.observed.items()}, driver=driver, settings=settings,
-        problem=objective.describe(), objective=objective, attributes={**facts, **attributes}, evaluations=stepper.evaluations,
-        wall_time=seconds, continuation={**stepper.continuation(), "first_loss": float(records[0].loss)})
+        log_scales=np.array([state.log_scale for state in states]), weights=np.full(last.n, 1 / last.n) if weights is None else weights,
+        status=status, message=message, observed={name: np.array(values) for name, values in log.observed.items()}, driver=driver,
+        settings=settings, problem=objective.describe(), objective=objective, attributes={**facts, **attributes},
+        evaluations=stepper.evaluations, wall_time=seconds, continuation={**stepper.continuation(), "first_loss": float(records[0].loss)})
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_positive, check_rng
-from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run
+from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run, start_of
 from overparam.objectives.base import Evaluation, Objective
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -124,7 +124,11 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
 
 def _run(objective: Objective, params0: Any, *, step_size: float, steps: int, batch_size: int, rng: np.random.Generator, record: Schedule,
          look_rng: np.random.Generator | None = None, first_step: int = 0, **options: Any) -> Trajectory:
-    objective.start(params0)  # its checks; the coordinates stay as they are, for moving the origin and back would round them
+    start = start_of(objective, params0)
+    if start.log_scale:
+        raise ValueError(f"params0 has deviations below float64's range (log_spread {start.log_spread:.6g}), in which op.sgd, that moves "
+                         "absolute parameters, does not move them; use op.gradient_descent, or coincident parameters")
+    # its checks are all that is used; the coordinates stay as they are, for moving the origin and back would round them
     state = State.of(State.of(params0).params)
     if look_rng is None:
         look_rng = np.random.default_rng(rng.integers(0, 2**32, size=4).tolist())

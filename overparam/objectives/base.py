@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -249,6 +249,10 @@ class Objective(ABC):
     True
     """
 
+    #: Whether plans move centre and deviations apart, by deviation rows that are homogeneous in deviations far below everything else.
+    #: Only then can a run start from a State with a `log_scale`.
+    follows_log_scale: ClassVar[bool] = False
+
     @abstractmethod
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
         """Loss and its gradient, of the same shape as `params`."""
@@ -261,10 +265,6 @@ class Objective(ABC):
         """Gradient at `params`."""
         return self.value_and_grad(params)[1]
 
-    def estimate(self, params: Any) -> Estimate:
-        """Value and gradient with their errors; never raises for accuracy."""
-        state = self.start(params)
-        plan = self.plan(state)
     def hvp(self, params: Any, direction: Any) -> np.ndarray:
         r"""Product of the Hessian at `params` with `direction`, an array of the same shape.
 
@@ -300,6 +300,10 @@ class Objective(ABC):
         columns = np.stack([self.hvp(params, unit.reshape(params.shape)).ravel() for unit in np.eye(params.size)])
         return ((columns + columns.T) / 2).reshape(2 * params.shape)
 
+    def estimate(self, params: Any) -> Estimate:
+        """Value and gradient with their errors; never raises for accuracy."""
+        state = self.start(params)
+        plan = self.plan(state)
         found = plan.evaluate(state)
         return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
                         plan.rule, found.bounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,8 +13,8 @@ from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, mixture_majorants, rounding, truncation
 from overparam.geometry import align
-from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.objectives import curvature
+from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule, offset_of
 from overparam.state import State
@@ -21,6 +22,7 @@ from overparam.state import State
 __all__ = ["Measure", "QuadraturePlan", "seen_from"]
 
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
+_SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: well above state.LARGEST_STORED
 _ALIKE = 10.0  # weights within this factor give rows of one order
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
@@ -75,8 +77,11 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
     deviations around a far centre are then not rounded. The mean moves on its own (a *tight* state) while the means sit so close
     together that all responsibilities are of one order (logits differ by less than about one): then every row is near the mean
     row, and the differences are what the run is about. Further apart, or under unequal `weights` (n,), single rows may be far
-    smaller than their mean, and each must be accurate by itself.
+    smaller than their mean, and each must be accurate by itself. A state with a `log_scale` stands for one that is tighter than
+    float64 can say: it is always tight, however near the target its mean has come.
     """
+    if state.log_scale:
+        return True, bool(np.ptp(weights) == 0)
     centred = state.deviations - state.deviations.mean(axis=0)
     extent = np.linalg.norm(centred, axis=1).max()
     middle = state.centre + state.deviations.mean(axis=0)
@@ -137,6 +142,9 @@ class QuadraturePlan(Plan):
         if self._probed is None or self._probed[0] is not self._layout:
             probe(self._layout)
         _, self._evaluator, self._measure, demand = self._probed
+        if state.log_scale:  # stored deviations are scaled down again long before any equation sees that they are larger than the true
+            self._layout = replace(self._layout, spread_high=np.minimum(self._layout.spread_high, _SCALED_HIGH))
+        self._scaled = state.log_scale != 0
         self._row_floor, self._value_floor = np.zeros(state.n), 0.0
         if isinstance(rule, Auto) and not self._layout.sampled:
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
@@ -180,9 +188,9 @@ class QuadraturePlan(Plan):
             return np.zeros(state.k), state.coordinates
         mean = state.deviations.mean(axis=0)
         centred = state.deviations - mean
-        if np.abs(mean).max() <= np.abs(centred).max():  # well centred as it is: nothing is rounded
+        if state.log_scale == 0.0 and np.abs(mean).max() <= np.abs(centred).max():  # well centred as it is: nothing is rounded
             return state.centre, state.deviations
-        return state.centre + mean, centred
+        return state.centre + math.exp(state.log_scale) * mean, centred
 
     def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and deviations (n, k) in the plan's frame."""
@@ -205,36 +213,38 @@ class QuadraturePlan(Plan):
             square = evaluator.majorants(centre, deviations, two, three, moment)
         else:
             two, three, moment, square = mixture_majorants(measure.nodes, measure.weights, self._frame, centre, deviations)
-        three = three + moment  # ||x - mu|| has a kink, which no rule integrates well; 1 + ||x - mu|| is safe
         magnitudes, near = np.linalg.norm(rows, axis=1), two
-        scales = two + three
+        scales = two + three + moment
         if self._moving:
             # rows are (w - 1/n) D + a (x - mu) + mean(a delta), their mean is D/n - mean(a delta)
             common = (moment * np.linalg.norm(deviations, axis=1)).mean()
-            narrow = self._narrowness(centre, deviations)
+            narrow = self._narrowness(centre, deviations, measure.radius)
             two, three = np.append(two + two.mean(), two.mean()), np.append(three + common, common)
             moment = np.append(moment, 0.0)
             near = two * np.append(np.full(n, narrow), 1.0)
-            scales = near + three
+            scales = near + three + moment
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
-                        np.append(np.ones(len(two)), 2.0), near=np.append(near, square))
+                        np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank)
         demand = Demand(size, np.append(magnitudes, value), np.append(scales, square))
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 
-    def _narrowness(self, centre: np.ndarray, deviations: np.ndarray) -> float:
+    def _narrowness(self, centre: np.ndarray, deviations: np.ndarray, farthest_node: float) -> float:
         r"""By how much a deviation row's first part is smaller than :math:`2E[w_iD]+\frac2nE[D]`.
 
-        Logits of equally weighted parameters within s of each other differ by at most :math:`\lambda=s(|x-c|+a)` at a distance a
-        from the real axis, and :math:`|nw_i-1|\le(e^\lambda-1)\,n|w_i|`. Up to a = 40, and with |x - c| below the largest
-        distance plus 40, as it is wherever the weight counts, that is at most 4 s (40 + distance) while it is small. It is 0 for
-        coincident parameters, whose rows are equal and ask for nothing.
+        Logits of equally weighted parameters within s of each other differ by at most :math:`\lambda=s(\|x-m\|+\rho+a)` at a distance
+        a from the real axis, :math:`\rho` the largest distance of a student mean from a teacher mean, and
+        :math:`|nw_i-1|\le(e^\lambda-1)\,n|w_i|`. Up to a = 40 the mean of that against the integrand is at most
+        :math:`\Lambda e^\Lambda`, :math:`\Lambda=s(45+3\rho+\sqrt k+8s+z)`, z the farthest node: x is sub-Gaussian around a point
+        within :math:`2\rho+2s` where it is integrated. It is 0 for coincident parameters, whose rows are equal and ask for nothing.
         """
         if np.ptp(self._frame.weights) > 0:
             return 1.0
         farthest = np.linalg.norm((centre + deviations)[:, None] - self._frame.means, axis=-1).max()
-        return min(1.0, 4 * (40 + farthest) * float(np.linalg.norm(np.ptp(deviations, axis=0))))
+        spread = float(np.linalg.norm(np.ptp(deviations, axis=0)))
+        wide = spread * (45 + 3 * farthest + np.sqrt(len(centre)) + 8 * spread + farthest_node)
+        return float(min(1.0, wide * np.exp(min(wide, 1.0))))
 
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
@@ -249,14 +259,6 @@ class QuadraturePlan(Plan):
             found = replace(found, value_error=bounds.total.value, grad_error=bounds.total.grad, bounds=bounds)
         rows = None if found.replicates is None else found.replicates @ self._axes.T
         return replace(found, centre_grad=found.centre_grad @ self._axes.T, grad=found.grad @ self._axes.T, replicates=rows)
-
-    def effective_samples(self, state: State) -> np.ndarray | None:
-        r"""(n,) effective sample sizes :math:`(\sum q_kw_i)^2/\sum(q_kw_i)^2` of a sampled plan, inf for weights of 0; else None."""
-        if not self._layout.sampled:
-            return None
-        centre, deviations = self.enter(state)
-        measure = self._measure
-        return _effective(measure.weights[:, None] * responsibilities(measure.nodes - centre, deviations, self._frame.weights))
 
     def hessian(self, state: State) -> np.ndarray:
         """(n, k, n, k) Hessian at `state` in the state's coordinates, on the plan's own nodes.
@@ -280,6 +282,14 @@ class QuadraturePlan(Plan):
         found = curvature.sums(layout, self._frame, centre, deviations, None if direction is None else direction @ self._axes)
         turned = None if found.hessian is None else np.einsum("pa,iajb,qb->ipjq", self._axes, found.hessian, self._axes, optimize=True)
         return replace(found, hessian=turned, product=None if direction is None else found.product @ self._axes.T, error=error)
+
+    def effective_samples(self, state: State) -> np.ndarray | None:
+        r"""(n,) effective sample sizes :math:`(\sum q_kw_i)^2/\sum(q_kw_i)^2` of a sampled plan, inf for weights of 0; else None."""
+        if not self._layout.sampled:
+            return None
+        centre, deviations = self.enter(state)
+        measure = self._measure
+        return _effective(measure.weights[:, None] * responsibilities(measure.nodes - centre, deviations, self._frame.weights))
 
     def carries_integrand(self, state: State, few: float) -> bool:
         """Whether a sampled loss, and every teacher component, rests on at least `few` effective samples."""
@@ -365,6 +375,8 @@ class QuadraturePlan(Plan):
 
     def covers(self, state: State) -> bool:
         """Whether coordinates and spreads are inside the plan's box."""
+        if state.log_scale and not self._scaled:
+            return False
         centre, deviations = self.enter(state)
         params, spreads, box = centre + deviations, np.ptp(deviations, axis=0), self._layout
         return bool((params.min(axis=0) >= box.low).all() and (params.max(axis=0) <= box.high).all()

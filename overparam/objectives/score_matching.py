@@ -63,6 +63,8 @@ class ScoreMatching(Objective):
     (2, 1)
     """
 
+    follows_log_scale = True
+
     def __init__(self, teacher: Teacher, t: float = 0.0, weights: Any = None, rule: Rule | None = None) -> None:
         if not isinstance(teacher, Teacher):
             raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
@@ -124,8 +126,6 @@ class ScoreMatching(Objective):
         state, found, _ = self._look(params)
         return found.value, state.expand_gradient(found.rows)
 
-    def estimate(self, params: Any) -> Estimate:
-        """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead.
     def hessian(self, params: Any) -> np.ndarray:
         r"""Hessian at `params` ((n, d) array or State), (n, d, n, d), exact under the integral and symmetric.
 
@@ -190,6 +190,8 @@ class ScoreMatching(Objective):
                 raise
             return state, self._plan_with(state, self.rule.fallback, roomy=False).curvature(state, direction)
 
+    def estimate(self, params: Any) -> Estimate:
+        """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead.
 
         Returns
         -------
@@ -234,7 +236,13 @@ class ScoreMatching(Objective):
 
     def start(self, params: Any) -> State:
         """Validate `params` and reduce them to the span that the dynamics never leave."""
-        return reduce_state(self._checked(params), self.teacher.means[self._present])
+        state, means = self._checked(params), self.teacher.means[self._present]
+        if not state.log_scale:
+            return reduce_state(state, means)
+        reduced, centre = reduce_state(replace(state, log_scale=0.0), means), None
+        if reduced.basis is not None and state.basis is None:  # the first deviation was added to the centre, as if it were that large
+            centre = reduced.centre - state.deviations[0] @ reduced.basis
+        return replace(reduced, centre=reduced.centre if centre is None else centre, log_scale=state.log_scale)
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""

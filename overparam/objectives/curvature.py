@@ -32,7 +32,8 @@ _SAFETY, _TRUST = 1.1, 0.03  # as in overparam.bounds
 _FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 1e-3, 8)])
 _CIRCLE = 2.5
 _WIDEST_CIRCLE = 1e20  # a bound falls like its square at least; more would overflow
-_MAX_ORDER = 48  # up to which the moments of Peano's kernel were checked
+_ORDERS = np.arange(2, 49)  # up to 48 the moments of Peano's kernel were checked
+_STEPS = np.geomspace(1.2, 0.005, 160)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,33 +160,37 @@ def _majorant(layout: Layout, frame: Frame) -> np.ndarray:
     return total
 
 
-def _strip_error(step: float, spread: float, teacher_spread: float, M: np.ndarray) -> float:
-    r"""Bound for a trapezoid axis.
+def _strip_error(steps: np.ndarray, spread: float, teacher_spread: float, M: np.ndarray) -> np.ndarray:
+    r"""Bound for trapezoid axes of `steps` (S,).
 
     .. math:: \min_a\frac{2e^{a^2/2}}{e^{2\pi a/h}-1}(M_0+aM_1+a^2M_2)\cos^{-4}\frac{as}2\cos^{-1}\frac{as^*}2
     """
-    a = min(1.2 * 2 * np.pi / step, np.pi / max(spread, teacher_spread, 1e-300)) * _FRACTIONS
-    turns = 2 * np.pi * a / step
+    steps = np.asarray(steps, dtype=np.float64)[:, None]
+    a = np.minimum(1.2 * 2 * np.pi / steps, np.pi / max(spread, teacher_spread, 1e-300)) * _FRACTIONS
+    turns = 2 * np.pi * a / steps
     front = np.log(2 * _SAFETY) + a * a / 2 - turns - np.log(-np.expm1(-turns))
     front -= 4 * np.log(np.cos(a * spread / 2)) + np.log(np.cos(a * teacher_spread / 2))
-    return _trusted(float((front + np.log(M[0] + a * M[1] + a * a * M[2])).min()), M)
+    return _trusted((front + np.log(M[0] + a * M[1] + a * a * M[2])).min(axis=1), M)
 
 
-def _circle_error(order: int, spread: float, teacher_spread: float, M: np.ndarray, offset: float) -> float:
-    r"""Bound for a Gauss–Hermite axis, with :math:`\tau=4s+s^*` and :math:`c=a+r`, r the offset.
+def _circle_error(orders: np.ndarray, spread: float, teacher_spread: float, M: np.ndarray, offset: float) -> np.ndarray:
+    r"""Bound for Gauss–Hermite axes of `orders` (S,), with :math:`\tau=4s+s^*` and :math:`c=a+r`, r the offset.
 
     .. math:: \min_a\frac{2\,m!}{a^{2m}}e^{\tau(a+1)+\tau^2/2}\Big[M_0+(c+1+\frac{\tau^2}2)M_1+2(c^2+1+\tau^2)M_2\Big]
     """
+    orders = np.asarray(orders)
+    factorials = np.array([lgamma(order + 1) for order in orders])[:, None]
     a = min(_CIRCLE / max(spread, teacher_spread, 1e-300), _WIDEST_CIRCLE) * np.geomspace(0.01, 1.0, 40)
     rate, c = 4 * spread + teacher_spread, a + offset
-    front = np.log(2 * _SAFETY) + lgamma(order + 1) - 2 * order * np.log(a) + rate * (a + 1) + rate**2 / 2
+    front = np.log(2 * _SAFETY) + factorials - 2 * orders[:, None] * np.log(a) + rate * (a + 1) + rate**2 / 2
     size = M[0] + (c + 1 + rate**2 / 2) * M[1] + 2 * (c * c + 1 + rate**2) * M[2]
-    return _trusted(float((front + np.log(size)).min()), M)
+    return _trusted((front + np.log(size)).min(axis=1), M)
 
 
-def _trusted(log_error: float, M: np.ndarray) -> float:
+def _trusted(log_errors: np.ndarray, M: np.ndarray) -> np.ndarray:
     """The majorants are taken on the rule's own nodes: they obey the same bound, and a rule that misses them by 3 % proves nothing."""
-    return float(np.exp(log_error)) if log_error < np.log(_TRUST * M[0]) else np.inf
+    with np.errstate(over="ignore"):
+        return np.where(log_errors < np.log(_TRUST * M[0]), np.exp(log_errors), np.inf)
 
 
 def _tail(edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:
@@ -243,11 +248,13 @@ def _design(layout: Layout, frame: Frame, live: np.ndarray, M: np.ndarray, targe
     rules: dict[int, int | float] = {}
     for axis in live:
         spread, teacher_spread = float(frame.spreads[axis]), float(frame.teacher_spreads[axis])
-        orders = range(2, _MAX_ORDER + 1) if max(spread, teacher_spread) < 1.5 else ()
-        order = next((m for m in orders if _circle_error(m, spread, teacher_spread, M, frame.offset) <= share), None)
-        steps = np.geomspace(1.2, 0.005, 160)
-        step = next((h for h in steps if _strip_error(h, spread, teacher_spread, M) <= share), steps[-1])
-        rules[axis] = order if order is not None and order <= 2 * plain / step else float(step)
+        good = _strip_error(_STEPS, spread, teacher_spread, M) <= share
+        rules[axis] = float(_STEPS[good.argmax() if good.any() else -1])
+        if max(spread, teacher_spread) < 1.5:
+            good = _circle_error(_ORDERS, spread, teacher_spread, M, frame.offset) <= share
+            order = int(_ORDERS[good.argmax()])
+            if good.any() and order <= 2 * plain / rules[axis]:
+                rules[axis] = order
     return tuple(Grid(tuple(_axis(rules.get(axis), old, plain) for axis, old in enumerate(grid.axes))) for grid in layout.grids)
 
 
@@ -273,9 +280,9 @@ def _error(layout: Layout, frame: Frame, live: np.ndarray, M: np.ndarray) -> flo
         spread, teacher_spread = float(frame.spreads[axis]), float(frame.teacher_spreads[axis])
         first = layout.grids[0].axes[axis]
         if first.step is None:
-            total += _circle_error(first.order, spread, teacher_spread, M, frame.offset)
+            total += float(_circle_error([first.order], spread, teacher_spread, M, frame.offset)[0])
             continue
-        total += _strip_error(first.step, spread, teacher_spread, M)
+        total += float(_strip_error([first.step], spread, teacher_spread, M)[0])
         for grid, share in zip(layout.grids, frame.teacher_weights, strict=True):
             ends = np.abs([grid.axes[axis].nodes[0], grid.axes[axis].nodes[-1]])
             total += share * float(_tail(ends, k, *_extent(frame)).sum())

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from overparam._softmax import responsibilities
-from overparam.bounds import Majorant, hermite_error, trapezoid_error
+from overparam.bounds import Majorant, arms, hermite_error, trapezoid_error
+from overparam.geometry import DROPPED
 from overparam.quadrature import Frame, Layout
 
 __all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "rounding", "truncation"]
@@ -97,15 +98,18 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
     coarsest axis counts for all (the majorants are summed over components).
     """
     total = np.zeros_like(size.two)
+    wide = np.array([axis.step is not None for axis in layout.grids[0].axes])
+    lengths = np.where(wide, *arms(spreads, teacher_spreads, wide)[::-1])
     fixed = []
     for axis in range(len(spreads)):
         axes = [grid.axes[axis] for grid in layout.grids]
         if axes[0].step is None:
-            fixed.append((min(one.order for one in axes), spreads[axis], teacher_spreads[axis]))
-        elif max(spreads[axis], teacher_spreads[axis]) > 0:
-            total += trapezoid_error([max(one.step for one in axes)], spreads[axis], teacher_spreads[axis], size)[0]
+            fixed.append((min(one.order for one in axes), spreads[axis], teacher_spreads[axis], offset + lengths[axis]))
+        else:
+            total += trapezoid_error([max(one.step for one in axes)], spreads[axis], teacher_spreads[axis], size, lengths[axis])[0]
     if fixed:
-        total += hermite_error(*np.array(fixed).T, size, offset).sum(axis=0)
+        orders, own, others, offsets = np.array(fixed).T
+        total += hermite_error(orders, own, others, size, offsets).sum(axis=0)
     return total
 
 
@@ -141,10 +145,11 @@ def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray,
     starts = layout.modes or (None,) * len(frame.means)
     for grid, integrand, start in zip(layout.grids, frame.integrands_at(params, deviations), starts, strict=True):
         modes = integrand.modes(start)
+        steps = np.array([axis.step or 0.0 for axis in grid.axes])
         for axis in wide:
             nodes = grid.axes[axis].nodes
             for side, end in ((-1, nodes[0]), (1, nodes[-1])):
-                more, most = integrand.left_out(axis, side, np.array([integrand.component[axis] + end]), modes)
+                more, most = integrand.left_out(axis, side, np.array([integrand.component[axis] + end]), modes, steps)
                 rows, loss = rows + more[0], loss + float(most[0])
     return rows, loss
 
@@ -156,11 +161,21 @@ def logit_range(centre: np.ndarray, deviations: np.ndarray, radius: float) -> fl
         return float(longest * (radius + np.linalg.norm(centre)) + longest**2 / 2)
 
 
-def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndarray, radius: float) -> np.ndarray:
-    r"""(q,) bound on rounding: :math:`\varepsilon\,[N/64+24+6(k+2)\Lambda]` times the scales.
+def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndarray, radius: float,
+             teacher: np.ndarray | None = None, reduced: bool = False) -> np.ndarray:
+    r"""(q,) bound on rounding: :math:`\varepsilon\,[N/64+24+6(k+2)\Lambda+4(k+2)\Lambda^*+\rho(3+6\Lambda+4\Lambda^*)]` times the scales.
 
     Sums run over slabs of 64 nodes; logits of size up to :math:`\Lambda` are wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up
-    to three weights, each a quotient of such exponentials, make a term.
+    to three weights, each a quotient of such exponentials, make a term. The weights of a mixture `teacher`, (m, k) means, have logits
+    up to :math:`\Lambda^*`, and the loss two of them. Where the space was `reduced`, differences lost at most :math:`\rho\varepsilon`
+    of their length.
     """
+    epsilon, k = np.finfo(np.float64).eps, deviations.shape[1]
     logit = logit_range(centre, deviations, radius)
-    return np.finfo(np.float64).eps * (nodes / 64 + 24 + 6 * (deviations.shape[1] + 2) * logit) * demand.scales
+    several = teacher is not None and len(teacher) > 1
+    target = logit_range(np.zeros(k), teacher, radius) if several else 0.0
+    factor = nodes / 64 + 24 + 6 * (k + 2) * logit + 4 * (k + 2) * target
+    if reduced:
+        rows = len(deviations) + (len(teacher) - 1 if several else 0)
+        factor += DROPPED * np.sqrt(rows) * (3 + 6 * logit + 4 * target)
+    return epsilon * factor * demand.scales

@@ -18,9 +18,11 @@ import numpy as np
 from overparam._softmax import log_softmax
 from overparam.state import State
 
-__all__ = ["Integrand", "align", "reduce_state"]
+__all__ = ["DROPPED", "Integrand", "align", "reduce_state"]
 
 _NEUTRAL = 1e-13  # a spread below this multiple of the widest one is rounding of the rotation, not an axis
+_ALIEN = 8 * np.finfo(np.float64).eps  # singular values below this part of the largest one are rounding: directions that are dropped
+DROPPED = 12.0  # what is dropped of a difference, in units of eps times its length times the root of the number of rows
 
 
 def reduce_state(state: State, teacher_means: np.ndarray) -> State:
@@ -51,7 +53,7 @@ def _span(rows: np.ndarray) -> np.ndarray:
         return np.eye(rows.shape[1], 1)
     kept = kept / np.linalg.norm(kept, axis=1)[:, None]
     _, sizes, axes = np.linalg.svd(kept, full_matrices=False)
-    return np.ascontiguousarray(axes[sizes > _NEUTRAL * sizes[0]].T)
+    return np.ascontiguousarray(axes[sizes > _ALIEN * sizes[0]].T)
 
 
 def _rebase(state: State, teacher_means: np.ndarray) -> State:
@@ -60,7 +62,8 @@ def _rebase(state: State, teacher_means: np.ndarray) -> State:
     offsets = np.concatenate([(origin - teacher_means[0])[None], teacher_means[1:] - teacher_means[0]])
     inside = offsets @ basis
     outside = offsets - inside @ basis.T
-    loose = np.linalg.norm(outside, axis=1) > 1e-13 * np.maximum(np.linalg.norm(offsets, axis=1), 1e-300)
+    outside -= (outside @ basis) @ basis.T  # the first difference is orthogonal only to the rounding of `offsets`
+    loose = np.linalg.norm(outside, axis=1) > _ALIEN * np.maximum(np.linalg.norm(offsets, axis=1), 1e-300)
     centre, deviations = state.centre, state.deviations
     if loose.any():
         extra = _span(outside[loose])
@@ -91,6 +94,21 @@ def align(deviations: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     small = max(0.05, 1e-3 * spreads.max()) if spreads.max() > 0.05 else _NEUTRAL * spreads.max()
     cost = [np.log(np.maximum(s, small)).sum() for s in (spreads, turned)]
     return plain if cost[0] <= cost[1] + 0.1 else np.ascontiguousarray(axes[:, order])
+
+
+def _full_lattices(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Bounds on sums over full lattices of :math:`\varphi` and of :math:`z^2\varphi`, wherever they lie, for `steps` (k,).
+
+    Poisson's sum gives :math:`1+2\sum_je^{-yj^2}` and :math:`1+2\sum_j(1+2yj^2)e^{-yj^2}`, :math:`y=2\pi^2/h^2`; a function with one
+    peak (two) is summed to its integral and h times the peak (twice) at most. An axis without a lattice has a Gauss–Hermite rule of
+    any order, which sums :math:`\varphi` to 1 at most and :math:`z^2\varphi` to e.
+    """
+    y = 2 * np.pi**2 / np.maximum(steps, 0.1) ** 2
+    one, two = 2 * np.exp(-y) / -np.expm1(-y), 2.02 * (1 + 2 * y) * np.exp(-y)
+    peak, peaks = steps / np.sqrt(2 * np.pi), 4 * steps / (np.e * np.sqrt(2 * np.pi))
+    masses = 1 + np.minimum(one, peak)
+    squares = 1 + np.where(steps <= 3, np.minimum(two, peaks), peaks)
+    return np.where(steps > 0, masses, 1.0), np.where(steps > 0, squares, np.e)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,52 +182,75 @@ class Integrand:
             best, gradient, w, off = self.slopes(x)
         return x
 
-    def left_out(self, axis: int, side: int, edges: np.ndarray, modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def left_out(self, axis: int, side: int, edges: np.ndarray, modes: np.ndarray,
+                 steps: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
 
-        Beyond an edge at distance :math:`L_i` from the envelope of :math:`\varphi w_i` at most :math:`G_i=e^{p_i}Q(L_i)` of its mass
-        is left, Q the normal tail, and at most :math:`G_i(\|x_i^*-\mu_j\|+L_i+\sqrt k+1)` of its integral against
-        :math:`\|x-\mu_j\|`. Products of weights are bounded by either factor, so row i loses at most
-        :math:`2\sum_l\omega_l\min\{G_i[1+P_i(\|x_i^*-\mu_i\|+L_i+\sqrt k+1)],\,G_l[1+P_i(\|x_l^*-\mu_i\|+L_l+\sqrt k+1)]\}`,
-        :math:`P_i=\max_j\|\mu_i-\mu_j\|`. Of the envelopes at the mode and at the mode moved to the edge the one that leaves less
-        is taken. A lattice sum beyond its last node is at most the integral beyond it, since the envelope falls.
+        Beyond an edge at distance :math:`L_i` (negative where the edge comes first) from the envelope of :math:`\varphi w_i` a lattice
+        of step h sums it to at most :math:`G_i=e^{p_i}T_0\Theta` and its product with the distance along the axis to
+        :math:`H_i=e^{p_i}T_1\Theta`,
+
+        .. math:: T_0=Q(L)+h\varphi(0)[L<0],\qquad T_1=\begin{cases}\varphi(L)+h\varphi(1)[L<1]&L\ge0\\
+                  2\varphi(0)-\varphi(L)+2h\varphi(1)&L<0,\end{cases}
+
+        Q the normal tail, :math:`\Theta` what full lattices on the other axes add. Products of weights are bounded by either factor, so
+        row i loses at most :math:`2\sum_l\omega_l\min\{R_{ii},R_{il}\}`,
+        :math:`R_{il}=G_l[1+P_i(\|x_l^*-\mu_i\|+\sqrt S)]+P_iH_l`, :math:`P_i=\max_j\|\mu_i-\mu_j\|`, S the second moments of the
+        other axes. A tenth more, and of the part with three weights a tenth of :math:`1+8.8\sqrt k+\max\omega`, is what the sums that
+        discretisation bounds are made of miss beyond the same edge. Of the envelopes at the mode and at the mode moved to the edge the
+        one that leaves less is taken.
 
         Parameters
         ----------
         axis, side : int
             Axis, and -1 for its low end or +1 for its high end.
         modes : (n, k) array
+        steps : (k,) array, optional
+            Steps of the lattices, 0 for axes without one; without it all are 0, and sums are integrals.
         """
         from scipy.special import log_ndtr
 
         n, k = self.params.shape
+        steps = np.zeros(k) if steps is None else steps
+        others = np.arange(k) != axis
+        masses, squares = _full_lattices(steps)
+        theta, rest = masses[others].prod(), np.sqrt(squares[others].sum())
+        step, density, top = steps[axis], 1 / np.sqrt(2 * np.pi), np.exp(-0.5) / np.sqrt(2 * np.pi)
         points = np.repeat(modes[None], 2 * len(edges), axis=0)
         points[len(edges):, :, axis] = edges[:, None]
         centres, peaks = self.envelopes(points)
-        lengths = np.maximum(side * (np.tile(edges, 2)[:, None] - centres[:, :, axis]), 0.0)
+        lengths = side * (np.tile(edges, 2)[:, None] - centres[:, :, axis])
         with np.errstate(under="ignore", over="ignore"):
-            tails = self.share * np.exp(peaks + log_ndtr(-lengths) + np.where(lengths > 0, 0.0, np.log(2.0)))
+            scale = self.share * theta * np.exp(peaks)
+            tails = self.share * theta * np.exp(peaks + log_ndtr(-lengths))
+            falling = density * self.share * theta * np.exp(peaks - lengths**2 / 2)
+            before = lengths < 0
+            tails = np.where(before, np.minimum(tails + step * density * scale, masses[axis] * scale), tails)
+            moments = np.where(before, (2 * density + 2 * step * top) * scale - falling, falling)
+            moments += np.where((lengths >= 0) & (lengths < 1), step * top * scale, 0.0)
         better = tails[len(edges):] < tails[:len(edges)]
-        tails, lengths = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (tails, lengths))
+        tails, moments = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (tails, moments))
         centres = np.where(better[:, :, None], centres[len(edges):], centres[:len(edges)])
         widest = np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1) if n <= 256 \
             else np.full(n, 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
-        arms = np.linalg.norm(self.params[:, None] - centres[:, None], axis=-1) + np.sqrt(k) + 1  # (E, i, l)
-        weighted = tails[:, None, :] * (1 + widest[:, None] * (arms + lengths[:, None, :]))
+        unseen = 0.1 * (1 + 8.8 * np.sqrt(k) + self.distances.max())
+        arms = 1.1 * (np.linalg.norm(self.params[:, None] - centres[:, None], axis=-1) + rest) + unseen  # (E, i, l)
+        weighted = tails[:, None, :] * (1.1 + widest[:, None] * arms) + 1.1 * widest[:, None] * moments[:, None, :]
         own = weighted[:, np.arange(n), np.arange(n)]
         shared = np.minimum(tails[:, :, None], tails[:, None, :]) @ self.distances
-        return 2 * np.minimum(own[:, :, None], weighted) @ self.distances, shared @ self.distances
+        return 2 * np.minimum(own[:, :, None], weighted) @ self.distances, 1.1 * (shared @ self.distances)
 
-    def reach(self, axis: int, side: int, modes: np.ndarray, targets: np.ndarray, loss_target: float) -> tuple[float, np.ndarray, float]:
+    def reach(self, axis: int, side: int, modes: np.ndarray, targets: np.ndarray, loss_target: float,
+              steps: np.ndarray | None = None) -> tuple[float, np.ndarray, float]:
         """Where a grid may end on one side of an axis: (edge, what is left out of each row, what is left out of the loss).
 
-        `targets` (n,) and `loss_target` are what may be left out; `modes` is what :meth:`modes` found.
+        `targets` (n,) and `loss_target` are what may be left out; `modes` is what :meth:`modes` found; `steps` as for :meth:`left_out`.
         """
         outermost = (side * modes[:, axis]).max()
         edges = side * (outermost + np.arange(2.0, 16.0, 0.25))
         chunk = max(1, 100_000 // len(self.params) ** 2)
         for first in range(0, len(edges), chunk):
-            rows, losses = self.left_out(axis, side, edges[first:first + chunk], modes)
+            rows, losses = self.left_out(axis, side, edges[first:first + chunk], modes, steps)
             enough = (rows <= targets).all(axis=1) & (losses <= loss_target)
             if enough.any():
                 break

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_real
-from overparam.bounds import Majorant, hermite_error, hermite_order, hermite_room, trapezoid_step
+from overparam.bounds import Majorant, arms, hermite_error, hermite_order, hermite_room, trapezoid_step
 from overparam.certificate import Demand, discretisation
 from overparam.quadrature import Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
 from overparam.sampling import Sobol
@@ -18,6 +18,7 @@ __all__ = ["Auto", "TooHardError"]
 
 _FALLBACK_NODES = 2**16
 _NARROW = 0.3  # spread below which a Gauss-Hermite axis is always the smaller one
+_BETWEEN = 0.9  # spread above which other axes are taken to have a trapezoid rule, before their rules are known
 _AIM = 0.4  # part of the tolerance that is planned for: the rest is for what changes inside the box
 
 
@@ -99,7 +100,7 @@ class Auto(Rule):
         demand = frame.known
         if demand is None:
             unit = np.ones(1)
-            demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2), None))
+            demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2, axes=frame.rank), None))
         for _ in range(6):
             targets = demand.targets((_AIM if frame.roomy else 0.9) * self.tol)
             layout = self._design(frame, demand.size.relative_to(0.6 * targets / max(1, frame.rank)), targets)
@@ -124,21 +125,24 @@ class Auto(Rule):
         teacher_spreads, spreads = frame.teacher_spreads, frame.spreads
         high = np.where(spreads > _NARROW, 1.12 * spreads + 0.01, 1.2 * spreads) if frame.roomy else spreads.copy()
         twos = np.full(len(high), 2)
-        few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, frame.offset)[:, 0] <= 1
+        narrower, wider = arms(high, teacher_spreads, np.maximum(high, teacher_spreads) > _BETWEEN)
+        offsets = frame.offset + narrower
+        few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, offsets)[:, 0] <= 1
         rules: list[int | float] = []
         for axis, (spread, teacher_spread) in enumerate(zip(high, teacher_spreads, strict=True)):
             widest = max(spread, teacher_spread)
-            order = 2 if few[axis] else hermite_order(spread, teacher_spread, size, frame.offset) if widest < 1.5 else None
-            step = trapezoid_step(spread, teacher_spread, size) if widest > _NARROW or order is None else None
+            order = 2 if few[axis] else hermite_order(spread, teacher_spread, size, offsets[axis]) if widest < 1.5 else None
+            step = trapezoid_step(spread, teacher_spread, size, wider[axis]) if widest > _NARROW or order is None else None
             rules.append(order if order and (step is None or order <= 15 / step) else step)
         if frame.roomy:
             narrow = np.array([isinstance(rule, int) for rule in rules])
             orders = np.array([rule if isinstance(rule, int) else 2 for rule in rules])
-            high = np.where(narrow, hermite_room(orders, high, teacher_spreads, size, frame.offset), high)
+            high = np.where(narrow, hermite_room(orders, high, teacher_spreads, size, offsets), high)
         wide = np.array([isinstance(rule, float) for rule in rules])
         kind = box(frame, wide, np.where(wide, 0.7 * spreads, 0.0) - 1e-300, high)
         room = kind["high"] - frame.params.max(axis=0) if frame.roomy else np.zeros(len(high))
         modes = frame.modes if wide.any() else None
+        steps = np.array([rule if isinstance(rule, float) else 0.0 for rule in rules])
         shares = None if targets is None else 0.3 * targets / max(1, 2 * wide.sum() * len(frame.means))
         lost_rows, lost_loss, spans = np.zeros(len(frame.params)), 0.0, []
         for number, mean in enumerate(frame.means):
@@ -150,7 +154,7 @@ class Auto(Rule):
                         end = side * ((side * modes[number][:, axis]).max() + 5.0)
                     else:
                         end, rows, loss = frame.integrands[number].reach(axis, side, modes[number], shares[:len(frame.params)],
-                                                                         shares[-1])
+                                                                         shares[-1], steps)
                         lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
                     ends.append(end + side * room[axis] - mean[axis])  # modes move about as far as the means
                 spans[-1][axis] = ends

@@ -387,21 +387,21 @@ class Trapezoid(Rule):
         n, k = frame.params.shape
         grids, lost_rows, lost_loss = [], np.zeros(n), 0.0
         for number, mean in enumerate(frame.means):
+            integrand, modes = frame.integrands[number], frame.modes[number]
+            ends = np.full((2, rank), self.half_width or np.nan) * [[-1.0], [1.0]]
+            if self.half_width is None:
+                sizes = integrand.share * frame.distances * np.exp(integrand.envelopes(modes)[1])
+                least = 1e-12 * sizes, 1e-12 * float(sizes @ frame.distances)
+                ends = np.array([[integrand.reach(axis, side, modes, *least)[0] - mean[axis] for axis in range(rank)] for side in (-1, 1)])
+            steps = np.zeros(k)
+            steps[:rank] = (ends[1] - ends[0]) / (np.array(orders) - 1)
+            for axis in range(rank):
+                for side, end in zip((-1, 1), ends[:, axis], strict=True):
+                    rows, loss = integrand.left_out(axis, side, np.array([mean[axis] + end]), modes, steps)
+                    lost_rows, lost_loss = lost_rows + rows[0], lost_loss + float(loss[0])
             axes = []
-            for axis, order in enumerate(orders):
-                ends = []
-                for side in (-1, 1):
-                    integrand, modes = frame.integrands[number], frame.modes[number]
-                    if self.half_width is None:
-                        sizes = integrand.share * frame.distances * np.exp(integrand.envelopes(modes)[1])
-                        end, rows, loss = integrand.reach(axis, side, modes, 1e-12 * sizes, 1e-12 * float(sizes @ frame.distances))
-                    else:
-                        end = mean[axis] + side * self.half_width
-                        rows, loss = (part[0] for part in integrand.left_out(axis, side, np.array([end]), modes))
-                    ends.append(end - mean[axis])
-                    lost_rows, lost_loss = lost_rows + rows, lost_loss + loss
-                step = (ends[1] - ends[0]) / (order - 1)
-                z = ends[0] + step * np.arange(order)
+            for order, low, step in zip(orders, ends[0], steps[:rank], strict=True):
+                z = low + step * np.arange(order)
                 axes.append(Axis(z, step / np.sqrt(2 * np.pi) * np.exp(-z * z / 2), step))
             grids.append(Grid(tuple(axes) + (hermite_axis(1),) * (k - rank)))
         return fixed_layout(frame, tuple(grids), lost_rows, lost_loss)

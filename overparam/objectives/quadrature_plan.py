@@ -149,7 +149,7 @@ class QuadraturePlan(Plan):
         if isinstance(rule, Auto) and not self._layout.sampled:
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
-        self._radius = self._reach()
+        self._radius, self._reduced = self._reach(), state.basis is not None
         self._remake = lambda at, other: QuadraturePlan(at, means, teacher_weights, weights, other, make_evaluator, roomy=False)
         self._replicates = []
         if self._layout.sampled:
@@ -218,7 +218,7 @@ class QuadraturePlan(Plan):
         if self._moving:
             # rows are (w - 1/n) D + a (x - mu) + mean(a delta), their mean is D/n - mean(a delta)
             common = (moment * np.linalg.norm(deviations, axis=1)).mean()
-            narrow = self._narrowness(centre, deviations, measure.radius)
+            narrow = self._narrowness(centre, deviations, self._farthest(measure))
             two, three = np.append(two + two.mean(), two.mean()), np.append(three + common, common)
             moment = np.append(moment, 0.0)
             near = two * np.append(np.full(n, narrow), 1.0)
@@ -229,6 +229,12 @@ class QuadraturePlan(Plan):
         demand = Demand(size, np.append(magnitudes, value), np.append(scales, square))
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
+
+    def _farthest(self, measure: Measure) -> float:
+        """Bound on the distance of a node from the teacher component it belongs to."""
+        if measure.grid is not None:
+            return float(np.linalg.norm([np.abs(axis.nodes).max() for axis in measure.grid.axes]))
+        return float(np.linalg.norm(measure.nodes, axis=1).max() + np.linalg.norm(self._frame.means, axis=1).max())
 
     def _narrowness(self, centre: np.ndarray, deviations: np.ndarray, farthest_node: float) -> float:
         r"""By how much a deviation row's first part is smaller than :math:`2E[w_iD]+\frac2nE[D]`.
@@ -330,7 +336,10 @@ class QuadraturePlan(Plan):
         most = self._trivial(params)
         steps = Parts(min(steps.value, most.value), np.minimum(steps.grad, most.grad))
         rows, loss = truncation(self._layout, params, deviations, self._frame)
-        return Bounds(steps, Parts(loss, rows), parts(rounding(demand, self.nodes, centre, deviations, self._radius)))
+        if self._moving:  # a row's discretisation then has the majorants of the mean row in it, which miss what all rows do
+            rows = rows + 0.2 * rows.mean()
+        rounded = rounding(demand, self.nodes, centre, deviations, self._radius, self._frame.means, self._reduced)
+        return Bounds(steps, Parts(loss, rows), parts(rounded))
 
     def _trivial(self, params: np.ndarray) -> Parts:
         """What no rule can miss by: the integrands' range on both sides, with the rule's own mass and second moment."""

@@ -93,8 +93,8 @@ def list() -> builtins.list[str]:
     Examples
     --------
     >>> import overparam as op
-    >>> op.experiments.list()
-    ['zhang2025.figure_1']
+    >>> "zhang2025.figure_1" in op.experiments.list()
+    True
     """
     return sorted(_EXPERIMENTS)
 

@@ -226,3 +226,19 @@ def test_a_run_is_saved_extended_and_verified(tmp_path):
     assert_allclose(op.regimes.distances(part), np.abs(part.centres) + 0 * part.deviations[:, :, 0], rtol=1e-14)
     found = op.verify(part)
     assert found.status == "completed" and found.params_difference.max() < 1e-10
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e-160, 1e-200, 1e-290])
+def test_plans_of_small_deviations_do_not_depend_on_their_size(scale):
+    """Beside a mixture deviation rows ask for more nodes than their mean: also where their squares underflow."""
+    objective = op.ScoreMatching(op.GaussianMixture([[0.0], [3.0]], weights=[0.6, 0.4]), rule=op.Auto(tol=1e-6))
+    z = np.array([[1.0], [0.25], [-1.25]])
+
+    def found(factor, obj):
+        state = obj.start(op.State([5.0], factor * z))
+        plan = obj.plan(state)
+        return plan.nodes, plan.evaluate(state).grad / factor
+
+    nodes, rows = found(scale, objective)
+    assert nodes == found(1e-100, objective)[0]
+    assert_allclose(rows, found(1e-100, objective.with_rule(op.Auto(tol=1e-13)))[1], rtol=0, atol=1e-6 * np.abs(rows).max())

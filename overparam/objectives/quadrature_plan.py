@@ -23,6 +23,7 @@ __all__ = ["Measure", "QuadraturePlan", "seen_from"]
 
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
 _SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: well above state.LARGEST_STORED
+_SQUARED, _LIFTED = 1e-150, 1e-130  # deviations below the first have no squares; where they are taken instead
 _ALIKE = 10.0  # weights within this factor give rows of one order
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
@@ -206,6 +207,10 @@ class QuadraturePlan(Plan):
     def _demand(self, evaluator, measure: Measure, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
         """Value and rows in the plan's frame (errors not yet known), and what bounds and tolerances need."""
         n, k = deviations.shape
+        peak, lift = np.abs(deviations).max(), 0
+        if self._moving and 0 < peak < _SQUARED:  # squares would underflow; the rows are homogeneous, so they are taken further up
+            lift = round(math.log2(_LIFTED) - math.log2(peak))
+            deviations = np.ldexp(deviations, lift)
         mean_row, rows = np.empty(k), np.empty((n, k))
         value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
         if len(self._frame.means) == 1:
@@ -224,6 +229,10 @@ class QuadraturePlan(Plan):
             near = two * np.append(np.full(n, narrow), 1.0)
             scales = near + three + moment
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
+        if lift:
+            rows = np.ldexp(rows, -lift)
+            for part in (three, moment, near, scales, magnitudes):
+                part[:n] = np.ldexp(part[:n], -lift)
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
                         np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank)
         demand = Demand(size, np.append(magnitudes, value), np.append(scales, square))

@@ -191,6 +191,18 @@ class Plan(ABC):
         columns = np.stack([column(unit.reshape(shape)).ravel() for unit in np.eye(size)])
         return ((columns + columns.T) / 2).reshape(2 * shape)
 
+    def settle(self, state: State) -> tuple[State, bool]:
+        """The same parameters split into centre and deviations as this plan moves them, and whether the centre moves on its own."""
+        return state.moved(np.zeros(state.k), state.coordinates), False
+
+    def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What centre (k,) and deviations (n, k) move along, without errors: for integrators, which ask often.
+
+        The coordinates are those of `template`, split as :meth:`settle` splits them.
+        """
+        found = self.evaluate(template.moved(centre, deviations))
+        return found.centre_grad, found.grad
+
     def step(self, state: State, evaluation: Evaluation, step_size: float) -> State:
         """One step of gradient descent from `state`."""
         return state.moved(state.centre - step_size * evaluation.centre_grad, state.deviations - step_size * evaluation.grad)

@@ -77,7 +77,8 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
     It is seen from its mean while its extent is small against its distance to the nearest of the teacher's `means` (m, k): small
     deviations around a far centre are then not rounded. The mean moves on its own (a *tight* state) while the means sit so close
     together that all responsibilities are of one order (logits differ by less than about one): then every row is near the mean
-    row, and the differences are what the run is about. Further apart, or under unequal `weights` (n,), single rows may be far
+    row, and the differences are what the run is about; with equal weights that holds around the target too, where the rows fall like the
+    cube of the deviations and a difference of absolute rows would be rounding. Further apart, or under unequal `weights` (n,), single rows may be far
     smaller than their mean, and each must be accurate by itself. A state with a `log_scale` stands for one that is tighter than
     float64 can say: it is always tight, however near the target its mean has come.
     """
@@ -88,7 +89,9 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
     middle = state.centre + state.deviations.mean(axis=0)
     distance = np.linalg.norm(middle - means, axis=1).min()
     own = bool(extent < _TIGHT * distance)
-    return own, own and bool(extent * (distance + 4) < 1) and bool(weights.max() <= _ALIKE * weights.min())
+    tight = bool(extent * (distance + 4) < 1) and bool(weights.max() <= _ALIKE * weights.min())
+    moving = tight and (own or bool(np.ptp(weights) == 0))
+    return own or moving, moving
 
 
 def _effective(shares: np.ndarray) -> np.ndarray:
@@ -202,7 +205,19 @@ class QuadraturePlan(Plan):
         """The state with these coordinates of the plan's frame."""
         return replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T)
 
+    def settle(self, state: State) -> tuple[State, bool]:
+        """The same parameters around the centre from which this plan sees them, and whether that centre moves on its own."""
+        centre, deviations = self._split(state)
+        return state.moved(centre, deviations), self._moving
+
     # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What centre (k,) and deviations (n, k) move along, without errors."""
+        mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
+        self._evaluator.evaluate(np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes),
+                                 2 if self._moving else 1, mean_row, rows)
+        return (mean_row @ self._axes.T if self._moving else np.zeros(len(centre))), rows @ self._axes.T
 
     def _demand(self, evaluator, measure: Measure, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
         """Value and rows in the plan's frame (errors not yet known), and what bounds and tolerances need."""

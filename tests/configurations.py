@@ -30,3 +30,21 @@ def draw(rng, rank, kind, low=0.01, high=10.0):
     params = (params - params.mean(axis=0)) / np.where(width > 1e-9, width, 1.0) * extents  # all coincident stay so
     offset = rng.uniform(-0.5, 0.5, rank) * min(3.0, high)
     return params + offset, weights
+
+
+def draw_mixture(rng, rank, kind, high):
+    """(params (n, rank), weights, means (m, rank), teacher weights), m = 2 or 3, every other teacher with a light component.
+
+    Components lie up to `high` apart, a light one has weight 1e-3 to 1e-6; students as in :func:`draw`, at most five of them.
+    """
+    components = int(rng.integers(2, 4))
+    means = rng.standard_normal((components, rank)) * np.exp(rng.uniform(np.log(0.02), np.log(high / 2)))
+    teacher_weights = rng.dirichlet(np.full(components, 3.0))
+    if rng.random() < 0.5:
+        light = 10.0 ** rng.uniform(-6, -3)
+        teacher_weights[-1] = 0.0
+        teacher_weights *= (1 - light) / teacher_weights.sum()
+        teacher_weights[-1] = light
+    params, weights = draw(rng, rank, kind, low=1e-3, high=high)
+    kept = np.sort(rng.permutation(len(params))[:5])
+    return params[kept] + teacher_weights @ means, weights[kept] / weights[kept].sum(), means, teacher_weights

@@ -57,7 +57,7 @@ def _weights_and_mean(x, params, weights):
     return w, w @ params
 
 
-def mixture_score_matching(params, weights, means, teacher_weights, scale, rtol=1e-11):
+def mixture_score_matching(params, weights, means, teacher_weights, scale, rtol=1e-11, max_subdivisions=20_000):
     """Loss and (n, d) gradient against a mixture teacher, every row to `rtol` of its entry in `scale` (loss first, then rows).
 
     Only the loss is written down, an expectation of |v - v*|^2 under p*; its derivatives are complex steps of 1e-30, exact to
@@ -65,6 +65,7 @@ def mixture_score_matching(params, weights, means, teacher_weights, scale, rtol=
     """
     n, d = params.shape
     unit = np.concatenate([[scale[0]], np.repeat(scale[1:], d)])
+    unit = np.where(unit > 0, unit, 1.0)
     step = 1e-30
 
     def integrand(x):
@@ -81,11 +82,27 @@ def mixture_score_matching(params, weights, means, teacher_weights, scale, rtol=
 
     low = np.minimum(params.min(axis=0), means.min(axis=0)) / 2 + means.min(axis=0) / 2 - HALF_WIDTH
     high = np.maximum(params.max(axis=0), means.max(axis=0)) / 2 + means.max(axis=0) / 2 + HALF_WIDTH
-    found = cubature(integrand, low, high, rule="gk21", rtol=0, atol=rtol, max_subdivisions=20_000)
+    found = cubature(integrand, low, high, rule="gk21", rtol=0, atol=rtol, max_subdivisions=max_subdivisions)
     if found.status != "converged":
         raise RuntimeError("the oracle did not converge")
     result = found.estimate * unit
     return result[0], result[1:].reshape(n, d)
+
+
+def mixture_scales(params, weights, means, teacher_weights):
+    """(1 + n,) integrals, roughly, of what the terms of loss and rows add up to in size: what rounding is proportional to."""
+    d = params.shape[1]
+    low = np.minimum(params.min(axis=0), means.min(axis=0)) / 2 + means.min(axis=0) / 2 - 8
+    high = np.maximum(params.max(axis=0), means.max(axis=0)) / 2 + means.max(axis=0) / 2 + 8
+    lines = [np.linspace(a, b, {1: 2000, 2: 150}[d]) for a, b in zip(low, high, strict=True)]
+    x = np.stack([part.ravel() for part in np.meshgrid(*lines, indexing="ij")], axis=1)
+    density = np.exp(-0.5 * ((x[:, None] - means) ** 2).sum(axis=2)) @ teacher_weights / (2 * np.pi) ** (d / 2)
+    density *= np.prod([line[1] - line[0] for line in lines])
+    w, w_star = _weights_and_mean(x, params, weights)[0], _weights_and_mean(x, means, teacher_weights)[0]
+    apart = ((w @ np.linalg.norm(params[:, None] - means, axis=2)) * w_star).sum(axis=1)
+    arm = np.linalg.norm(params[:, None] - params, axis=2)
+    reach = 1 + (w @ arm) * np.linalg.norm(x[:, None] - params, axis=2)
+    return np.concatenate([[density @ apart**2], 2 * (density * apart) @ (w * reach)])
 
 
 def scales(params, weights):

@@ -98,20 +98,21 @@ static double op_hessian_node(const op_hessian_work *use, const op_hessian_job *
             p[a] = m - D[a];
             mD += m * D[a];
         }
-        use->trace[i] += q * w * mD;
+        const double qw = q * w, qwm = qw * mD; /* 0 for a weight of 0, however far the mean is */
+        use->trace[i] += qwm;
         if (job->direction) {
             const double *r = job->direction + i * k;
             double er = 0.0, Dr = 0.0;
             for (ptrdiff_t a = 0; a < k; a++) er += e[a] * r[a], Dr += D[a] * r[a];
             use->along[i] = er;
-            for (ptrdiff_t a = 0; a < k; a++) job->result[i * k + a] += q * w * (D[a] * er + e[a] * Dr + mD * (e[a] * er - r[a]));
+            for (ptrdiff_t a = 0; a < k; a++) job->result[i * k + a] += qw * (D[a] * er + e[a] * Dr) + qwm * (e[a] * er - r[a]);
             continue;
         }
         double *own = use->own + i * k * k;
         for (ptrdiff_t a = 0; a < k; a++) {
-            const double f = q * w * (D[a] + mD * e[a]), g = q * w * e[a];
+            const double f = qw * D[a] + qwm * e[a], g = qw * e[a];
             for (ptrdiff_t c = 0; c < k; c++) own[a * k + c] += f * e[c] + g * D[c];
-            own[a * k + a] -= q * w * mD;
+            own[a * k + a] -= qwm;
         }
     }
     return square;
@@ -156,7 +157,7 @@ static void op_hessian_product(const op_hessian_work *use, const op_hessian_job 
     }
 }
 
-/* sum += rows' scaled on and above the diagonal; four columns by one vector stay in registers over the rows. Every `stride`-th row. */
+/* sum += rows' scaled, on and above the diagonal, over every `stride`-th row: four columns by one vector stay in registers. */
 static void op_hessian_update(const double *row, const double *scaled, ptrdiff_t rows, ptrdiff_t first, ptrdiff_t stride,
                               ptrdiff_t wide, double *sum)
 {

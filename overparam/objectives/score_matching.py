@@ -184,11 +184,15 @@ class ScoreMatching(Objective):
         state, _, plan = self._look(params)
         tol, most = (self.rule.tol, self.rule.max_nodes) if isinstance(self.rule, Auto) else (None, 0)
         try:
-            return state, plan.curvature(state, direction, tol, most)
+            found = plan.curvature(state, direction, tol, most)
         except TooHardError:
             if not (isinstance(self.rule, Auto) and self.rule.sampling):
                 raise
-            return state, self._plan_with(state, self.rule.fallback, roomy=False).curvature(state, direction)
+            found = self._plan_with(state, self.rule.fallback, roomy=False).curvature(state, direction)
+        if not np.isfinite(found.hessian if direction is None else found.product).all():
+            raise ValueError("the Hessian overflows at these params (largest coordinate "
+                             f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
+        return state, found
 
     def estimate(self, params: Any) -> Estimate:
         """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead.

@@ -31,9 +31,10 @@ _CIRCLE = 2.5  # radius times spread up to which a product of weights is largest
 _CIRCLES = np.linspace(0.04, 1.0, 25)
 _NEAR = 40.0  # the height up to which a Majorant's `near` holds
 _MAX_ORDER = 48  # above this a trapezoid axis is always the smaller one
-_SQUARES = np.log(0.03)  # then a coordinate of Gauss–Hermite has a mean square of at most 1.1 (1 + tau^2)
+_SQUARES = np.log(0.3)  # then a coordinate of Gauss–Hermite has a mean square of at most 1.7 (1 + tau^2)
 _SAFETY = np.log(1.1)  # the majorants are taken on the rule's own nodes, which integrate them to 3 % on an axis ...
 _TRUST = 0.03  # ... or the bound is inf: positive products of three weights obey the same bound, relative to themselves;
+_ARM = np.log(10.0)  # ten times that for what a shift adds to ||x - mu||
 _TRUST_ALL = 0.09  # over all axes together it is 9 %, and 1 / (1 - 0.09) < 1.1
 
 
@@ -87,12 +88,12 @@ def arms(spreads: np.ndarray, teacher_spreads: np.ndarray, wide: np.ndarray) -> 
 
     B has the factor :math:`\|x-\mu_i\|`, which no rule integrates well. Along the r axes of trapezoid rules (`wide`) it is replaced
     by its mean over a unit Gaussian, which is analytic and larger by at most :math:`\sqrt r`; along the others it is freed from the
-    coordinate, whose mean square against :math:`\varphi` times products of weights is at most :math:`1.1(1+\tau^2)`,
+    coordinate, whose mean square against :math:`\varphi` times products of weights is at most :math:`1.7(1+\tau^2)`,
     :math:`\tau=3s+s^*`: once for the integral and once for the rule. The first row holds for an axis with a Gauss–Hermite rule, on
     which its own coordinate does not enter, the second for one with a trapezoid rule, `wide` saying what the others have.
     """
     narrow = ~wide & (np.maximum(spreads, teacher_spreads) > 0)
-    squares = np.where(narrow, 1.1 * (1 + (3 * spreads + teacher_spreads) ** 2), 0.0)
+    squares = np.where(narrow, 1.7 * (1 + (3 * spreads + teacher_spreads) ** 2), 0.0)
     freed = 2 * np.sqrt(np.maximum(squares.sum() - squares, 0.0))
     smoothed = wide.sum() - wide.astype(int)
     return np.array([freed + np.sqrt(smoothed), freed + np.sqrt(smoothed + 1)])
@@ -118,7 +119,8 @@ def trapezoid_error(steps: np.ndarray, spread: float, teacher_spread: float, siz
     teacher = size.teacher_powers[:, None] * np.log(np.cos(a * teacher_spread / 2))
     own = front[:, None] - 3 * log_cos - teacher  # what three weights and no more may be off by
     with np.errstate(over="ignore", under="ignore"):
-        errors = np.exp(np.where(own + np.log1p(a) <= size.trust, front[:, None] + parts - teacher, np.inf).min(axis=-1))
+        fine = (own <= size.trust) & (own + np.log1p(a) <= size.trust + _ARM)
+        errors = np.exp(np.where(fine, front[:, None] + parts - teacher, np.inf).min(axis=-1))
         smoothed = ((own + a * a / 2).min(axis=-1) <= size.trust) | (size.three <= 0)  # three weights and the smoothed arm
         return np.where(smoothed, errors, np.inf)
 
@@ -165,7 +167,8 @@ def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.n
         shifted = np.logaddexp(three, moment + np.log(np.broadcast_to(offset, orders.shape)[:, None, None] + lengths))
         parts = np.logaddexp(two + rate_two * (a + 1) + rate_two**2 / 2, shifted + rate_three * (a + 1) + rate_three**2 / 2)
         own = front + rate_three * (a + 1) + rate_three**2 / 2  # what three weights and no more may be off by
-        errors = np.exp(np.where(own + np.log1p(lengths) <= size.trust, front + parts, np.inf).min(axis=-1))
+        fine = (own <= size.trust) & (own + np.log1p(lengths) <= size.trust + _ARM)
+        errors = np.exp(np.where(fine, front + parts, np.inf).min(axis=-1))
         squares = (own + np.log1p(a * a / (1 + rate_three**2))).min(axis=-1)  # and three weights with the squared coordinate
         errors = np.where((squares <= _SQUARES) | (orders <= 2)[:, None], errors, np.inf)
     return np.where(widest[:, None] > 0, errors, 0.0)

@@ -196,7 +196,7 @@ class Integrand:
         Q the normal tail, :math:`\Theta` what full lattices on the other axes add. Products of weights are bounded by either factor, so
         row i loses at most :math:`2\sum_l\omega_l\min\{R_{ii},R_{il}\}`,
         :math:`R_{il}=G_l[1+P_i(\|x_l^*-\mu_i\|+\sqrt S)]+P_iH_l`, :math:`P_i=\max_j\|\mu_i-\mu_j\|`, S the second moments of the
-        other axes. A tenth more, and of the part with three weights a tenth of :math:`1+8.8\sqrt k+\max\omega`, is what the sums that
+        other axes. A tenth more, and of the part with three weights a tenth of :math:`10+10.9\sqrt k+\max\omega`, is what the sums that
         discretisation bounds are made of miss beyond the same edge. Of the envelopes at the mode and at the mode moved to the edge the
         one that leaves less is taken.
 
@@ -233,7 +233,7 @@ class Integrand:
         centres = np.where(better[:, :, None], centres[len(edges):], centres[:len(edges)])
         widest = np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1) if n <= 256 \
             else np.full(n, 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
-        unseen = 0.1 * (1 + 8.8 * np.sqrt(k) + self.distances.max())
+        unseen = 0.1 * (10 + 10.9 * np.sqrt(k) + self.distances.max())
         arms = 1.1 * (np.linalg.norm(self.params[:, None] - centres[:, None], axis=-1) + rest) + unseen  # (E, i, l)
         weighted = tails[:, None, :] * (1.1 + widest[:, None] * arms) + 1.1 * widest[:, None] * moments[:, None, :]
         own = weighted[:, np.arange(n), np.arange(n)]

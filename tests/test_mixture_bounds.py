@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pytest
+from configurations import KINDS, draw_mixture
+from numpy.testing import assert_allclose
+from scipy import stats
 
 import overparam as op
+from overparam._softmax import responsibilities
+from overparam.certificate import rounding
+from overparam.quadrature import hermite_axis
 
 
 @pytest.mark.parametrize("tol", [0.1, 1e-3, 1e-6])
@@ -53,3 +60,85 @@ def test_the_step_of_a_long_trapezoid_is_not_rounded(nodes):
     found = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Trapezoid(nodes, half_width=9.1)).estimate([[1.0], [-0.5]])
     truth = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-13)).estimate([[1.0], [-0.5]])
     assert abs(found.value - truth.value) <= found.value_error + truth.value_error
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("number", range(8))
+def test_random_teachers_with_light_components(rank, number):
+    """Weights down to 1e-6, against adaptive cubature of the loss and its complex steps: more in benchmarks/bounds_accuracy.py."""
+    rng = np.random.default_rng([rank, number])
+    tol = (1e-3, 1e-6)[number % 2]
+    params, weights, means, shares = draw_mixture(rng, rank, KINDS[number % len(KINDS)], high={1: 8.0, 2: 3.0}[rank])
+    found = op.ScoreMatching(op.GaussianMixture(means, shares), weights=weights, rule=op.Auto(tol=tol)).estimate(params)
+    sizes = np.concatenate([[found.value], np.linalg.norm(found.grad, axis=1)])
+    value, grad = oracles.mixture_score_matching(params, weights, means, shares, sizes, rtol=1e-3 * tol)
+    errors = np.concatenate([[abs(found.value - value)], np.linalg.norm(found.grad - grad, axis=1)])
+    bounds = np.concatenate([[found.value_error], found.grad_error])
+    assert found.reliable and (errors <= bounds + 1e-3 * tol * sizes).all()
+    assert (errors <= 2 * tol * sizes).all()
+
+
+@pytest.mark.parametrize(("spread", "apart"), [(1e-6, 0.02), (1e-4, 0.1), (1e-3, 1.0), (1e-3, 6.0)])
+def test_tight_states_are_narrow_off_the_real_axis(spread, apart):
+    """The mean of |2 (w_i - 1/n) D| on lines and on the real axis, far tails included, against the factor on 2 E[w_i U]."""
+    teacher = op.GaussianMixture([[0.0], [apart]], [0.7, 0.3])
+    state = op.State(centre=np.array([7.0]), deviations=spread * np.array([[-0.5], [0.1], [0.4]]))
+    obj = op.ScoreMatching(teacher, rule=op.Auto(tol=1e-8))
+    plan = obj.plan(obj.start(state))
+    narrow = plan._narrowness(np.array([7.0]), state.deviations, 9.0)
+    assert 0 < narrow < 1
+    x, closest = np.linspace(-12, 12 + apart, 8001), 0.0
+    density = (0.7 * stats.norm.pdf(x) + 0.3 * stats.norm.pdf(x - apart)) * (x[1] - x[0])
+    means, mus = np.array([0.0, apart]), 7.0 + state.deviations[:, 0]
+    real, real_star = responsibilities(x[:, None] - 7.0, state.deviations, np.full(3, 1 / 3)), teacher.responsibilities(x[:, None])
+    two = 2 * (density * ((real @ np.abs(mus[:, None] - means)) * real_star).sum(axis=1)) @ real
+    for a in np.array([0.0, 0.05, 0.3, 0.9]) * min(40.0, np.pi / apart):
+        z = x + 1j * a
+        logits = np.multiply.outer(z - 7.0, state.deviations[:, 0]) - state.deviations[:, 0] ** 2 / 2
+        powers = np.expm1(logits)
+        off = (powers - powers.mean(axis=1)[:, None]) / (3 * (1 + powers.mean(axis=1)[:, None]))  # w - 1/n without cancelling
+        star = np.exp(np.multiply.outer(z, means) - means**2 / 2 - np.maximum(x * apart - apart**2 / 2, 0)[:, None]) * [0.7, 0.3]
+        target = (star @ means) / star.sum(axis=1)
+        mean = 7.0 + (off + 1 / 3) @ state.deviations[:, 0]
+        first = 2 * density @ np.abs(off * (mean - target)[:, None])
+        strip = np.cos(a * spread / 2) ** -2 / np.cos(a * apart / 2)
+        assert (first <= narrow * strip * two).all()
+        closest = max(closest, (first / (narrow * strip * two)).max())
+    assert closest > 1e-3
+
+
+def test_rounding_knows_the_teachers_logits():
+    """Two components one apart, but 300 from the first: logits near 1e5, and a student close to them whose own are near 30."""
+    import mpmath
+
+    means, shares, params = np.array([0.0, 300.0, 301.0]), np.array([1e-3, 0.4995, 0.4995]), np.array([302.5, 302.6])
+    found = op.ScoreMatching(op.GaussianMixture(means[:, None], shares), rule=op.GaussHermite(24)).estimate(params[:, None])
+    axis = hermite_axis(24)
+    with mpmath.workdps(40):
+        def posterior(x, centres, weights):
+            terms = [mpmath.mpf(q) * mpmath.exp(-((x - mpmath.mpf(c)) ** 2) / 2) for c, q in zip(centres, weights, strict=True)]
+            return [term / mpmath.fsum(terms) for term in terms]
+
+        value = mpmath.mpf(0)
+        for mean, share in zip(means, shares, strict=True):
+            for z, q in zip(axis.nodes, axis.weights, strict=True):
+                x = mpmath.mpf(mean + z)
+                v, t = (mpmath.fsum(w * mpmath.mpf(c) for w, c in zip(posterior(x, centres, weights), centres, strict=True))
+                        for centres, weights in ((params, (0.5, 0.5)), (means, shares)))
+                value += mpmath.mpf(share) * mpmath.mpf(q) * (v - t) ** 2
+        error = abs(mpmath.mpf(found.value) - value)
+    assert error <= found.bounds.rounding.value
+
+
+def test_rounding_grows_with_what_is_rounded():
+    obj = op.ScoreMatching(op.GaussianMixture([[0.0], [2.0]]), rule=op.Auto(tol=1e-8))
+    plan = obj.plan(obj.start(np.array([[0.3], [1.1]])))
+    demand, centre, deviations = plan._demand(plan._evaluator, plan._measure, np.zeros(1), np.array([[0.3], [1.1]]))[1], np.zeros(1), \
+        np.array([[0.3], [1.1]])
+    teacher = np.array([[0.0], [2.0]])
+    plain, one, two, far, less = (rounding(demand, 100, centre, deviations, 12.0, *more) for more in (
+        (), (teacher[:1],), (teacher,), (10 * teacher,), (teacher, True)))
+    assert_allclose(plain, one)
+    # 4 (k + 2) eps times the largest logit 2 * 12 + 2 of the scales
+    assert_allclose(two - plain, 12 * 26 * np.finfo(float).eps * demand.scales, rtol=1e-9)
+    assert (far > 5 * (two - plain)).all() and (less > two).all()

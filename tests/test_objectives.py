@@ -258,6 +258,103 @@ def test_zero_weight_takes_no_part():
     assert rows[1, 0] == 0
 
 
+ABSENT = {  # weights, of which some are exactly 0
+    "one of three": [0.5, 0.0, 0.5],
+    "the first": [0.0, 0.3, 0.7],
+    "all but one": [0.0, 0.0, 1.0],
+}
+FAR = [[1e6, -2e5, 0.0], [-3e7, 1.0, 4.0]]
+NEAR = [[0.9, -0.4, 0.1], [-0.7, 0.8, 0.2]]
+
+
+def _with_absent(weights, far=FAR, near=NEAR):
+    """(params with far means where the weight is 0, which rows are present, their params and weights)."""
+    weights = np.array(weights)
+    present = weights > 0
+    params = np.empty((3, len(near[0])))
+    params[present], params[~present] = near[:present.sum()], far[:3 - present.sum()]
+    return params, present, params[present], weights[present]
+
+
+@pytest.mark.parametrize("weights", ABSENT.values(), ids=ABSENT)
+@pytest.mark.parametrize("means", [[[0.2, 0.0, 0.0]], [[-1.0, 0.0, 0.0], [1.2, 0.5, 0.0]]], ids=["single", "mixture"])
+@pytest.mark.parametrize("rule", [op.Auto(tol=TOL), op.Sobol(2**10, rng=1), op.GaussHermite(12)], ids=lambda rule: type(rule).__name__)
+def test_zero_weight_asks_for_nothing_however_far(rule, means, weights):
+    """Value, rows, errors and nodes are those without it; its row, and its row's error, are exactly 0."""
+    params, present, near, shares = _with_absent(weights)
+    teacher = op.Gaussian(means[0]) if len(means) == 1 else op.GaussianMixture(means)
+    alone = op.ScoreMatching(teacher, weights=shares, rule=rule).estimate(near)
+    found = op.ScoreMatching(teacher, weights=weights, rule=rule).estimate(params)
+    assert found.nodes == alone.nodes and found.rule == alone.rule and found.reliable == alone.reliable
+    assert_allclose(found.value, alone.value, rtol=1e-12)  # the same nodes: only rounding may differ
+    assert_allclose(found.grad[present], alone.grad, rtol=1e-10, atol=1e-13)
+    assert_array_equal(found.grad[~present], 0.0)
+    assert_array_equal(found.grad_error[~present], 0.0)
+    assert_allclose(found.value_error, alone.value_error, rtol=1e-6, atol=1e-13)
+    assert_allclose(found.grad_error[present], alone.grad_error, rtol=1e-6, atol=1e-13)
+    if found.bounds is not None:
+        assert all((part.grad[~present] == 0).all() and len(part.grad) == 3 for part in
+                   (found.bounds.discretisation, found.bounds.truncation, found.bounds.rounding))
+    else:
+        assert_array_equal(found.interval()[1][1][~present], 0.0)
+        assert_array_equal(found.effective_samples[~present], np.inf)
+
+
+@pytest.mark.parametrize("weights", ABSENT.values(), ids=ABSENT)
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+def test_run_with_a_zero_weight_is_the_run_without(weights, shift):
+    """Also in a tight state, whose centre moves on its own (shift 30): the absent means stay where they are."""
+    near = np.array(NEAR) if shift == 0 else shift + 1e-3 * np.array(NEAR)
+    params, present, near, shares = _with_absent(weights, near=near)
+    target = op.Gaussian([0.2, 0.0, 0.1])
+    alone = op.gradient_descent(op.ScoreMatching(target, weights=shares), near, step_size=0.1, steps=120)
+    run = op.gradient_descent(op.ScoreMatching(target, weights=weights), params, step_size=0.1, steps=120)
+    assert run.status == alone.status == "completed"
+    assert run.params.shape[1:] == params.shape
+    assert_allclose(run.loss, alone.loss, rtol=1e-12, atol=1e-25)
+    assert_allclose(run.params[:, present], alone.params, rtol=1e-12, atol=1e-12)
+    # in the run's basis, and as differences from a centre that moves by some 30: roundings of their whole length
+    moved = np.linalg.norm(run.params[:, ~present] - params[~present], axis=2)
+    assert (moved < 20 * EPS * np.linalg.norm(params[~present], axis=1)).all()
+
+
+def test_flow_sgd_and_hessian_with_a_zero_weight():
+    params, present, near, shares = _with_absent(ABSENT["one of three"], far=[[5.0, -2.0, 1.0]])
+    both = [op.ScoreMatching(op.Gaussian([0.2, 0.0, 0.1]), weights=w) for w in (ABSENT["one of three"], shares)]
+    flow, flow_alone = (op.gradient_flow(obj, p, t_end=2.0, rtol=1e-8) for obj, p in zip(both, (params, near)))
+    sgd, sgd_alone = (op.sgd(obj, p, step_size=0.05, steps=30, batch_size=16, rng=0) for obj, p in zip(both, (params, near)))
+    # two integrations of rtol 1e-8, local errors of some ten steps each
+    for run, alone, slack in ((flow, flow_alone, 1e-6), (sgd, sgd_alone, 1e-12)):
+        assert_allclose(run.params[-1][present], alone.params[-1], rtol=slack, atol=slack)
+        assert_allclose(run.params[-1][~present], params[~present], rtol=slack)
+    whole, part = both[0].hessian(params), both[1].hessian(near)
+    assert_allclose(whole[np.ix_(present, range(3), present, range(3))], part, rtol=1e-9, atol=1e-10)
+    assert_array_equal(whole[~present], 0.0)
+    assert_array_equal(whole[:, :, ~present], 0.0)
+
+
+def test_many_dimensions_with_a_zero_weight_far_away():
+    """The span is taken from differences to a mean that takes part: 1e6 away rounds nothing here."""
+    rng = np.random.default_rng(2)
+    near, far = rng.standard_normal((3, 40)), 1e6 * rng.standard_normal((1, 40))
+    obj = op.ScoreMatching(op.Gaussian(np.zeros(40)), weights=[0.0, 0.2, 0.3, 0.5], rule=op.Auto(tol=1e-8))
+    alone = op.ScoreMatching(op.Gaussian(np.zeros(40)), weights=[0.2, 0.3, 0.5], rule=op.Auto(tol=1e-8)).estimate(near)
+    found = obj.estimate(np.concatenate([far, near]))
+    assert found.nodes == alone.nodes
+    assert_allclose(found.value, alone.value, rtol=1e-12)
+    assert_allclose(found.grad[1:], alone.grad, atol=1e-12)
+
+
+def test_a_tiny_weight_is_not_left_out():
+    """Its row is accurate relative to itself: 1e-200 of the others, and proportional to the weight."""
+    rows = [op.ScoreMatching(op.Gaussian([0.2]), weights=[1 - tiny, tiny]).grad([[1.0], [-0.5]])[1, 0] / tiny for tiny in (1e-20, 1e-200)]
+    assert_allclose(rows[1], rows[0], rtol=2 * TOL)
+    # w_2 = tiny e^l and D = mu_1 - m up to order tiny: the row over tiny is 2 E[e^l (D + <mu_2 - mu_1, D>(x - mu_2))]
+    expected = quad(lambda x: 2 * np.exp(-(x - 0.2) ** 2 / 2 - 1.5 * x + 0.375) / np.sqrt(2 * np.pi) * (0.8 - 1.5 * 0.8 * (x + 0.5)),
+                    -12, 12, epsabs=0, epsrel=1e-12)[0]
+    assert_allclose(rows[1], expected, rtol=2 * TOL)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_teacher_component_of_zero_weight_takes_no_part(first):
     means = [[1e6, 0.0], [0.2, 0.0]] if first else [[0.2, 0.0], [1e6, 0.0]]

@@ -15,7 +15,7 @@ except ImportError as _error:
 
 from overparam import init
 from overparam._version import __version__
-from overparam.drivers import gradient_descent, sgd
+from overparam.drivers import gradient_descent, gradient_flow, sgd
 from overparam.objectives import Objective, ScoreMatching
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
@@ -28,7 +28,7 @@ from overparam.verification import verify
 __all__ = [
     "Auto", "GaussHermite", "Gaussian", "GaussianMixture", "MonteCarlo", "Objective", "Rule", "ScoreMatching", "Sobol",
     "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments",
-    "gradient_descent", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "verify",
+    "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "verify",
 ]
 
 _LAZY = ("experiments", "plotting", "rates", "regimes", "stationary")

@@ -26,6 +26,9 @@ __all__ = [
 #: More records than this are surely a mistake: 10^8 of them would fill the memory before the run starts.
 MOST_RECORDS = 10**8
 
+#: Flow time of the first record of a flow after the start: log-spaced records of a flow have no step 1 to begin at.
+_FIRST_TIME = 0.01
+
 
 class Schedule(ABC):
     """Base of record schedules: a frozen object with `steps(total)`."""
@@ -33,6 +36,11 @@ class Schedule(ABC):
     @abstractmethod
     def steps(self, total: int) -> np.ndarray:
         """Return the steps to record of a run of `total` steps: strictly increasing int64, from 0 to `total`."""
+
+    def times(self, t_end: float, t_start: float = 0.0) -> np.ndarray:
+        """Return the flow times to record of a flow from `t_start` to `t_end`: strictly increasing, both ends included."""
+        raise TypeError(f"{type(self).__name__} has no times(t_end, t_start=0.0), which gradient flow needs: implement it, or use "
+                        "log_spaced(count) or every(interval)")
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -56,6 +64,12 @@ class LogSpaced(Schedule):
         inner = np.rint(np.geomspace(1.0, float(total), self.count))
         inner = inner[inner < float(total)].astype(np.int64)  # the last one is appended: float(total) may round above total
         return np.unique(np.concatenate([[0], inner, [total]]).astype(np.int64))
+
+    def times(self, t_end: float, t_start: float = 0.0) -> np.ndarray:
+        """Return the flow times: about `count` evenly spaced in log t, from the earlier of 0.01 and t_end/1000 on."""
+        first = max(min(_FIRST_TIME, 1e-3 * t_end), t_start)
+        inner = np.geomspace(first, t_end, self.count)
+        return np.concatenate([[t_start], inner[(inner > t_start) & (inner < t_end)], [t_end]])
 
     def describe(self) -> dict[str, Any]:
         """Return ``{"kind": "log_spaced", "count": ...}``."""
@@ -89,6 +103,20 @@ class Every(Schedule):
             )
         steps = np.arange(total // self.interval + 1, dtype=np.int64) * self.interval if self.interval <= total else [0]
         return np.unique(np.append(steps, total).astype(np.int64))
+
+    def times(self, t_end: float, t_start: float = 0.0) -> np.ndarray:
+        """Return the multiples of the interval between `t_start` and `t_end`, and both ends.
+
+        Raises
+        ------
+        ValueError
+            If there would be more than 10^8 records.
+        """
+        if (t_end - t_start) / self.interval >= MOST_RECORDS:
+            raise ValueError(f"record every({self.interval}) up to flow time {t_end:g} is more than {MOST_RECORDS:g} records; use a larger "
+                             "interval or log_spaced")
+        inner = self.interval * np.arange(np.floor(t_start / self.interval) + 1, np.ceil(t_end / self.interval))
+        return np.concatenate([[t_start], inner[(inner > t_start) & (inner < t_end)], [t_end]])
 
     def describe(self) -> dict[str, Any]:
         """Return ``{"kind": "every", "interval": ...}``."""

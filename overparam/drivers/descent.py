@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_positive
-from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run, start_of
+from overparam.drivers.loop import (
+    Advance,
+    Stepper,
+    by_sampling,
+    check_progress,
+    check_steps,
+    check_stop,
+    for_each_start,
+    run,
+    start_of,
+    steps_to_record,
+)
 from overparam.objectives.base import Evaluation, Objective, Plan
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -36,10 +47,7 @@ class _Descent(Stepper):
         return self._plan_for(state).evaluate(state)
 
     def rough_look(self, state: State) -> Evaluation:
-        """By sampling, with its standard error."""
-        found = self._objective.estimate(state)
-        grad = found.grad if state.basis is None else found.grad @ state.basis
-        return Evaluation(found.value, 0.0 * state.centre, grad, found.value_error, found.grad_error)
+        return by_sampling(self._objective, state)
 
     def advance(self, state: State, steps: int) -> Advance:
         plan = self._plan_for(state)
@@ -115,15 +123,16 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
     settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     return for_each_start(_descend, objective, params0, **settings)
 
 
 def _descend(objective: Objective, params0: Any, *, step_size: float, steps: int, record: Schedule, first_step: int = 0,
              first_loss: float | None = None, **options: Any) -> Trajectory:
     state = start_of(objective, params0)
-    return run(_Descent(objective, step_size), objective, state, driver="gradient_descent", steps=steps, record=record,
-               settings={"step_size": step_size, "steps": first_step + steps, "record": record.describe()}, first_step=first_step,
-               first_loss=first_loss, **options)
+    return run(_Descent(objective, step_size), objective, state, driver="gradient_descent",
+               schedule=steps_to_record(record, steps, first_step), first_loss=first_loss,
+               settings={"step_size": step_size, "steps": first_step + steps, "record": record.describe()}, **options)
 
 
 def _resume(trajectory: Trajectory, *, steps: int, step_size: float | None = None, record: Schedule | None = None,

@@ -20,10 +20,22 @@ from overparam._version import __version__
 from overparam.objectives.base import Evaluation, Objective
 from overparam.planning import TooHardError
 from overparam.state import State
-from overparam.trajectory import Trajectory, check_observe, check_schedule
+from overparam.trajectory import Schedule, Trajectory, check_observe, check_schedule
 
-__all__ = ["Advance", "Record", "Stepper", "check_objective", "check_progress", "check_steps", "check_stop", "for_each_start", "run",
-           "start_of"]
+__all__ = [
+    "Advance",
+    "Record",
+    "Stepper",
+    "by_sampling",
+    "check_objective",
+    "check_progress",
+    "check_steps",
+    "check_stop",
+    "for_each_start",
+    "run",
+    "start_of",
+    "steps_to_record",
+]
 
 _BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
 _BAR_SECONDS = 2.0
@@ -87,6 +99,14 @@ class Stepper(ABC):
     def time(self, step: int) -> float:
         """Flow time after `step` steps."""
 
+    def count(self, step: int) -> int:
+        """What the trajectory calls `step`, where the driver's own steps are others."""
+        return step
+
+    def place(self, step: int) -> str:
+        """`step` in words."""
+        return f"step {step}"
+
     def rough_look(self, state: State) -> Evaluation:
         """Value and gradient where the tolerance is out of reach."""
         return self.look(state)
@@ -146,7 +166,6 @@ def for_each_start(driver: Callable[..., Trajectory], objective: Objective, para
     A setting ``rng`` (a Generator) gives every run of a batch its own stream. Ctrl-C ends the batch: the list is then shorter.
     """
     check_objective(objective)
-    settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     batch = isinstance(params0, (list, tuple)) and any(isinstance(start, State) for start in params0)
     if batch:
         params0 = [State.of(start, f"params0[{number}]") for number, start in enumerate(params0)]
@@ -191,15 +210,24 @@ class _Log:
             self.observed[name].append(value)
         self.records.append(record)
 
-    @property
-    def last(self) -> int:
-        return self.records[-1].step if self.records else -1
+
+def steps_to_record(record: Schedule, steps: int, first_step: int = 0) -> np.ndarray:
+    """The steps, counted from the beginning of the whole run, at which `steps` further ones are recorded."""
+    schedule = check_schedule(record).steps(first_step + steps)
+    return np.unique(np.append(schedule[schedule >= first_step], [first_step, first_step + steps]))
 
 
-def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, steps: int, record: Any, settings: dict[str, Any],
-        stop: Callable | None = None, observe: Any = None, progress: bool | None = None, first_step: int = 0,
-        first_loss: float | None = None, attributes: dict[str, Any] | None = None) -> Trajectory:
-    """Run `stepper` from `state` for `steps` steps and return the trajectory, however it ended.
+def by_sampling(objective: Objective, state: State) -> Evaluation:
+    """Value and gradient by sampling, with their standard error: what is left where a tolerance is out of reach."""
+    found = objective.estimate(state)
+    grad = found.grad if state.basis is None else found.grad @ state.basis
+    return Evaluation(found.value, 0.0 * state.centre, grad, found.value_error, found.grad_error)
+
+
+def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, schedule: np.ndarray, settings: dict[str, Any],
+        stop: Callable | None = None, observe: Any = None, progress: bool | None = None, first_loss: float | None = None,
+        attributes: dict[str, Any] | None = None, unit: str = "step") -> Trajectory:
+    """Run `stepper` from `state` to the end of `schedule` and return the trajectory, however it ended.
 
     Parameters
     ----------
@@ -209,31 +237,33 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
     state : State
     driver : str
         Name under which the result can be extended.
-    steps, first_step : int
-        Steps to take, and how many were taken before (then record times count on).
-    record, stop, observe, progress
+    schedule : (T,) int array
+        The steps to record; the first is where `state` stands.
+    stop, observe, progress
         As in every driver.
     first_loss : float, optional
         Loss at the beginning of the whole run, for the blow-up test; by default that of the first record.
+    unit : str
+        What the progress bar counts.
     """
-    schedule = check_schedule(record).steps(first_step + steps)
-    schedule = np.unique(np.append(schedule[schedule >= first_step], [first_step, first_step + steps]))
+    first_step, end = int(schedule[0]), int(schedule[-1])
     log, began = _Log(check_observe(observe)), time.perf_counter()
-    status, message, step = "completed", "", first_step
+    status, message, step, noted = "completed", "", first_step, -1
     sampled_from: int | None = None
 
     def note(look: Callable[[State], Evaluation]) -> Record | None:
         """Record the state as it is; None if its loss or gradient is not finite."""
-        nonlocal sampled_from
+        nonlocal sampled_from, noted
         with np.errstate(over="ignore", invalid="ignore"):
             found = look(state)
             norm = found.grad_norm
         if not (np.isfinite(found.value) and np.isfinite(norm)):
             return None
         if sampled_from is None and found.sampled:
-            sampled_from = step
-        entry = Record(step, stepper.time(step), found.value, found.value_error, norm, state)
+            sampled_from = stepper.count(step)
+        entry = Record(stepper.count(step), stepper.time(step), found.value, found.value_error, norm, state)
         log.add(entry)
+        noted = step
         return entry
 
     def settle(look: Callable[[State], Evaluation]) -> Record | None:
@@ -249,10 +279,10 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
         return _GROWTH * ((log.records[0].loss if first_loss is None else first_loss) + 1)
 
     def blown(what: str) -> tuple[str, str]:
-        return "unstable", f"{what} after step {step}: the step size is too large for this start; take a smaller one"
+        return "unstable", f"{what} after {stepper.place(step)}: the step size is too large for this start; take a smaller one"
 
     chunk = 64
-    with _bar(steps, progress) as bar:
+    with _bar(end - first_step, unit, progress) as bar:
         try:
             for target in schedule:
                 while step < target:
@@ -267,7 +297,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
                                                 else "the loss or the gradient is not finite")
                         break
                 if status == "unstable":
-                    if step > log.last:
+                    if step > noted:
                         settle(stepper.rough_look)
                     break
                 entry = note(stepper.look)
@@ -279,17 +309,17 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
                     status, message = blown("the loss exceeds 1e6 (start + 1)")
                     break
                 if stop is not None and bool(stop(entry)):
-                    status, message = "converged", f"the stop test held at step {step}"
+                    status, message = "converged", f"the stop test held at {stepper.place(step)}"
                     break
         except KeyboardInterrupt:
-            status, message = "interrupted", f"interrupted by the user after step {step} of {first_step + steps}"
+            status, message = "interrupted", f"interrupted by the user after {stepper.place(step)} of {stepper.place(end).split()[-1]}"
             if not log.records:
                 raise
-            if step > log.last:
+            if step > noted:
                 settle(stepper.look)
         except TooHardError as error:
-            status, message = "too_hard", f"at step {step}: {error}"
-            entry = settle(stepper.rough_look) if step > log.last else log.records[-1]
+            status, message = "too_hard", f"at {stepper.place(step)}: {error}"
+            entry = settle(stepper.rough_look) if step > noted else log.records[-1]
             if entry is not None and entry.loss > log.records[0].loss:
                 message += f" The loss has grown from {log.records[0].loss:.3g} to {entry.loss:.3g}: perhaps the step size is too large."
             if log.records and (entry is None or entry.loss > first_or_floor()):
@@ -297,7 +327,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, st
         except Exception as error:
             if not log.records:
                 raise
-            status, message = "failed", f"after step {step}: {type(error).__name__}: {error}"
+            status, message = "failed", f"after {stepper.place(step)}: {type(error).__name__}: {error}"
     if not log.records:
         raise ValueError("the loss or the gradient is not finite at params0; start closer to the target")
     if sampled_from is not None:
@@ -334,10 +364,10 @@ def versions() -> dict[str, str]:
     return {"overparam": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
 
 
-def _bar(total: int, progress: bool | None):
+def _bar(total: int, unit: str, progress: bool | None):
     """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False)."""
     from tqdm.auto import tqdm
 
     if progress is None:
-        return tqdm(total=total, unit="step", delay=_BAR_SECONDS, disable=None, leave=False, mininterval=0.2)
-    return tqdm(total=total, unit="step", disable=not progress, leave=False, mininterval=0.2)
+        return tqdm(total=total, unit=unit, delay=_BAR_SECONDS, disable=None, leave=False, mininterval=0.2)
+    return tqdm(total=total, unit=unit, disable=not progress, leave=False, mininterval=0.2)

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_positive, check_rng
-from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run, start_of
+from overparam.drivers.loop import (
+    Advance,
+    Stepper,
+    check_progress,
+    check_steps,
+    check_stop,
+    for_each_start,
+    run,
+    start_of,
+    steps_to_record,
+)
 from overparam.objectives.base import Evaluation, Objective
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -119,6 +129,7 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
                 "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng,
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     return for_each_start(_run, objective, params0, **settings)
 
 
@@ -133,7 +144,7 @@ def _run(objective: Objective, params0: Any, *, step_size: float, steps: int, ba
     if look_rng is None:
         look_rng = np.random.default_rng(rng.integers(0, 2**32, size=4).tolist())
     stepper = _Minibatch(objective, step_size, batch_size, rng, look_rng)
-    return run(stepper, objective, state, driver="sgd", steps=steps, record=record, first_step=first_step,
+    return run(stepper, objective, state, driver="sgd", schedule=steps_to_record(record, steps, first_step),
                settings={"step_size": step_size, "steps": first_step + steps, "batch_size": batch_size, "record": record.describe()},
                **options)
 

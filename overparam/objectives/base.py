@@ -198,7 +198,8 @@ class Plan(ABC):
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What centre (k,) and deviations (n, k) move along, without errors: for integrators, which ask often.
 
-        The coordinates are those of `template`, split as :meth:`settle` splits them.
+        The coordinates are those of `template`, split as :meth:`settle` splits them; where the centre moves, deviations are meant to have
+        mean 0.
         """
         found = self.evaluate(template.moved(centre, deviations))
         return found.centre_grad, found.grad

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import fsum
 
 import numpy as np
 
@@ -77,9 +78,9 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
     It is seen from its mean while its extent is small against its distance to the nearest of the teacher's `means` (m, k): small
     deviations around a far centre are then not rounded. The mean moves on its own (a *tight* state) while the means sit so close
     together that all responsibilities are of one order (logits differ by less than about one): then every row is near the mean
-    row, and the differences are what the run is about; with equal weights that holds around the target too, where the rows fall like the
-    cube of the deviations and a difference of absolute rows would be rounding. Further apart, or under unequal `weights` (n,), single rows may be far
-    smaller than their mean, and each must be accurate by itself. A state with a `log_scale` stands for one that is tighter than
+    row, and the differences are what the run is about; with equal weights that holds around the target too, where the rows fall
+    like the cube of the deviations and a difference of absolute rows would be rounding. Further apart, or under unequal `weights`
+    (n,), single rows may be far smaller than their mean, and each must be accurate by itself. A state with a `log_scale` stands for one that is tighter than
     float64 can say: it is always tight, however near the target its mean has come.
     """
     if state.log_scale:
@@ -215,8 +216,10 @@ class QuadraturePlan(Plan):
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What centre (k,) and deviations (n, k) move along, without errors."""
         mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
-        self._evaluator.evaluate(np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes),
-                                 2 if self._moving else 1, mean_row, rows)
+        turned, middle = np.ascontiguousarray(deviations @ self._axes), np.ascontiguousarray(centre @ self._axes)
+        if self._moving:  # their mean is meant to be 0: what rounding makes of it is taken from the centre, which moves by less
+            middle -= [fsum(column) / len(turned) for column in turned.T]
+        self._evaluator.evaluate(middle, turned, 2 if self._moving else 1, mean_row, rows)
         return (mean_row @ self._axes.T if self._moving else np.zeros(len(centre))), rows @ self._axes.T
 
     def _demand(self, evaluator, measure: Measure, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
@@ -414,6 +417,16 @@ class QuadraturePlan(Plan):
         params, spreads, box = centre + deviations, np.ptp(deviations, axis=0), self._layout
         return bool((params.min(axis=0) >= box.low).all() and (params.max(axis=0) <= box.high).all()
                     and (spreads >= box.spread_low).all() and (spreads <= box.spread_high).all())
+
+    @property
+    def axes(self) -> np.ndarray:
+        """(k, k) axes of the plan's frame in the state's coordinates, as columns."""
+        return self._axes
+
+    def confine(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Serve only while coordinates in the plan's frame are between `low` and `high` (k,)."""
+        box = self._layout
+        self._layout = replace(box, low=np.maximum(box.low, low), high=np.minimum(box.high, high))
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""

@@ -1,0 +1,117 @@
+"""Variables in which a gradient flow is smooth from deviations of any size to flow time 1e14 and beyond.
+
+A state is a centre and deviations whose columns may differ by hundreds of orders of magnitude, grow exponentially, and later fall like
+a power of time. A :class:`Chart` writes column a as :math:`\\delta_{\\cdot a}=e^{g_a}z_a` with an amplitude that moves along,
+
+.. math:: \\dot g_a=\\lambda_a,\\quad \\dot z_a=e^{-g_a}F_a-\\lambda_az_a,\\qquad
+          \\lambda_a=\\frac{e^{-g_a}F_a\\cdot z_a}{z_a\\cdot z_a+\\epsilon n},
+
+F the velocity of the deviations. The product obeys :math:`\\dot\\delta=F` whatever :math:`\\lambda` is; this choice keeps z of order one
+through growth and decay, and lets it pass through 0. Amplitudes below float64's range are only ever seen through their logarithm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from overparam.state import State
+
+__all__ = ["Chart"]
+
+_SOFT = 0.01  # epsilon above: z may shrink to a tenth before its amplitude stops following
+_APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squares of smaller ones are not float64's
+_NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
+_LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
+
+
+class Chart:
+    """Coordinates y of the states around `state`.
+
+    Parameters
+    ----------
+    state : State
+        In the form in which its plan moves it (see :meth:`overparam.objectives.base.Plan.settle`).
+    moving : bool
+        Whether the centre moves on its own.
+    frame : (k, k) array
+        Orthonormal axes of the columns.
+    """
+
+    def __init__(self, state: State, moving: bool, frame: np.ndarray) -> None:
+        self.moving, self.frame, self.template = moving, frame, replace(state, log_scale=0.0)
+        n, k = state.n, state.k
+        self._shape = n, k
+        centre, deviations = state.centre @ frame, state.deviations @ frame
+        if moving:  # the split is then unique: deviations of mean 0
+            mean = deviations.mean(axis=0)
+            deviations = deviations - mean
+            centre = centre + mean * np.exp(state.log_scale)
+        peak = np.abs(deviations).max()
+        scaled = deviations / (peak if peak > 0 else 1.0)
+        with np.errstate(divide="ignore"):
+            log_amplitudes = np.log(np.sqrt((scaled**2).mean(axis=0)))
+            self.log_extent = float(np.log(peak)) + state.log_scale if peak > 0 else -np.inf
+        if peak == 0:  # all coincide, and stay so: z is 0 and the amplitude has no meaning, but must count as small
+            log_amplitudes, offset = np.zeros(k), -1000.0
+        else:
+            offset = self.log_extent
+            log_amplitudes = np.where(np.isfinite(log_amplitudes), np.maximum(log_amplitudes, -_APART), -_NOTHING)
+        z = scaled / np.exp(log_amplitudes)
+        distance = float(np.linalg.norm(centre))
+        #: far: the centre is wider than the deviations and has an amplitude of its own; near: that of the widest column, squared, because
+        #: the loss is of fourth order in the deviations and of second order in the centre
+        self.far = moving and distance > 0 and np.log(distance) > self.log_extent
+        self._fixed, parts = centre, [log_amplitudes + offset, z.ravel()]
+        self._widest = int(np.argmax(log_amplitudes))
+        if self.far:
+            parts = [[np.log(distance)], *parts, centre / distance]
+        elif moving:
+            parts = [*parts, centre * np.exp(-2 * (log_amplitudes + offset)[self._widest])]
+        self.start = np.concatenate(parts)
+        first = int(self.far)
+        self._g, self._z = slice(first, first + k), slice(first + k, first + k + n * k)
+        self._c = slice(first + k + n * k, None)
+
+    def open(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+        """Centre, amplitudes and z in the frame; the centre's amplitude; and the logarithm of what amplitudes are to be multiplied by."""
+        g, z = y[self._g], y[self._z].reshape(self._shape)
+        if self.moving:  # errors of the integrator must not make a second centre
+            z = z - z.mean(axis=0)
+        shift = min(0.0, float(g.max()) - _LEAST) if self.far else 0.0
+        amplitudes = np.exp(g - shift)
+        if not self.moving:
+            return self._fixed, amplitudes, z, 1.0, shift
+        scale = float(np.exp(y[0])) if self.far else float(amplitudes[self._widest]) ** 2
+        return scale * y[self._c], amplitudes, z, scale, shift
+
+    def state(self, y: np.ndarray) -> State:
+        """The state at y."""
+        centre, amplitudes, z, _, shift = self.open(y)
+        return replace(self.template, centre=centre @ self.frame.T, deviations=(amplitudes * z) @ self.frame.T, log_scale=shift)
+
+    def slope(self, y: np.ndarray, centre_velocity: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """dy/dt from the velocities of centre (k,) and of the (rescaled) deviations (n, k), in the frame."""
+        _, amplitudes, z, scale, _ = self.open(y)
+        relative = velocity / amplitudes
+        rate = (relative * z).sum(axis=0) / ((z * z).sum(axis=0) + _SOFT * self._shape[0])
+        out = np.empty_like(y)
+        out[self._g] = rate
+        out[self._z] = (relative - rate * z).ravel()
+        if self.moving:
+            own, c = (centre_velocity / scale if scale > 0 else np.zeros_like(centre_velocity)), y[self._c]
+            follow = float(own @ c / (c @ c + _SOFT)) if self.far else 2 * float(rate[self._widest])
+            out[self._c] = own - follow * c
+            if self.far:
+                out[0] = follow
+        return out
+
+    def outgrown(self, y: np.ndarray) -> bool:
+        """Whether another chart serves better: the centre has come closer than the deviations are wide, or the other way round."""
+        if not self.moving:
+            return False
+        widest = float(y[self._g].max())
+        if self.far:
+            return widest > y[0] - 0.5
+        return float(np.abs(y[self._c]).max()) * np.exp(y[self._g][self._widest]) > 4.0

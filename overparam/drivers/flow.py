@@ -1,0 +1,240 @@
+"""Gradient flow: gradient descent in the limit of small steps, to flow time 1e14 and beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from overparam._validation import check_integer, check_positive, check_real
+from overparam.drivers._chart import Chart
+from overparam.drivers.loop import (
+    Advance,
+    Stepper,
+    by_sampling,
+    check_progress,
+    check_stop,
+    for_each_start,
+    run,
+    start_of,
+)
+from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.planning import TooHardError
+from overparam.state import State
+from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
+
+__all__ = ["gradient_flow"]
+
+_LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
+_AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
+_WILD = 10.0  # far more than an entry of y (logarithms, and numbers of order one) changes in a step
+
+
+class _Flow(Stepper):
+    """LSODA in logarithmic time and a chart's variables, plan after plan. A step of the loop leads to the next record."""
+
+    def __init__(self, objective: Objective, times: np.ndarray, rtol: float, most: int, first_step: int) -> None:
+        self._objective, self._rtol, self._most = objective, rtol, most
+        self._times, self._logs = times, np.log1p(times)
+        self._plan: Plan | None = None
+        self._frame: np.ndarray | None = None
+        self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
+        self._reached: tuple[float, State] | None = None
+        self._longest = np.inf
+        self._taken, self._record = first_step, 0
+        self.evaluations = 0
+
+    # --- what the loop asks ------------------------------------------------------------------------------------------
+
+    def look(self, state: State) -> Evaluation:
+        self.evaluations += 1
+        return self._plan_for(state).evaluate(state)
+
+    def rough_look(self, state: State) -> Evaluation:
+        return by_sampling(self._objective, state)
+
+    def time(self, step: int) -> float:
+        return float(self._times[step])
+
+    def count(self, step: int) -> int:
+        return self._taken
+
+    def place(self, step: int) -> str:
+        return f"flow time {self._times[step]:.6g}"
+
+    def advance(self, state: State, steps: int) -> Advance:
+        if self._reached is None:
+            self._reached = float(self._logs[0]), state
+        target = float(self._logs[self._record + 1])
+        while self._reached[0] < target:
+            if self._solver is None:
+                self._begin()
+            self._step()
+        self._record += 1
+        solver, chart = self._last
+        return Advance(chart.state(solver.y if target == solver.t else solver.dense_output()(target)), 1)
+
+    # --- integration -------------------------------------------------------------------------------------------------
+
+    def _plan_for(self, state: State) -> Plan:
+        if self._plan is None or not self._plan.covers(state):
+            self._plan = self._objective.plan(state, self._plan)
+        return self._plan
+
+    def _begin(self) -> None:
+        """A chart for the state that was reached, and a fresh integrator."""
+        from scipy.integrate import LSODA
+
+        s, state = self._reached
+        settled, moving = self._plan_for(state).settle(state)
+        if self._frame is None:
+            self._frame = _frame_along(settled.centre)
+        self._chart = Chart(settled, moving, self._frame)
+        self._cut_around(self._chart.start)
+        # records are interpolated: the last step may go beyond the last of them
+        end = float(self._logs[-1]) + 1e-3
+        self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol, atol=self._rtol, max_step=self._longest)
+        self._longest = np.inf
+
+    def _slope(self, s: float, y: np.ndarray) -> np.ndarray:
+        """dy/ds."""
+        self.evaluations += 1
+        if self.evaluations > self._most:
+            raise TooHardError(f"rtol={self._rtol:g} needs more than max_evaluations={self._most} gradients; flow time {self._now():.6g} of "
+                               f"{self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
+        chart = self._chart
+        y = np.clip(y, self._lowest, self._highest)
+        return np.exp(s) * chart.slope(y, *self._velocity(self._plan, y))
+
+    def _velocity(self, plan: Plan, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chart, frame = self._chart, self._chart.frame
+        centre, amplitudes, z, _, _ = chart.open(y)
+        centre_grad, grad = plan.gradient(chart.template, centre @ frame.T, (amplitudes * z) @ frame.T)
+        return -(centre_grad @ frame), -(grad @ frame)
+
+    def _step(self) -> None:
+        """One step of the integrator, and a new plan where it ends outside the box of the present one."""
+        solver, chart = self._solver, self._chart
+        said = solver.step()
+        if solver.status == "failed":
+            raise RuntimeError(f"the integrator gave up at flow time {self._now():.6g} of {self._times[-1]:.6g} (rtol={self._rtol:g}): "
+                               f"{said} Raise rtol, or lower the rule's tolerance")
+        state, same = chart.state(solver.y), True
+        if not self._plan.covers(state):
+            old, self._plan = self._plan, self._objective.plan(state, self._plan)
+            settled, moving = self._plan.settle(state)
+            same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre))
+            if same and not self._agree(old, self._plan, solver.y):
+                self._plan, self._solver, self._longest = None, None, (solver.t - solver.t_old) / 4
+                return  # the step is taken again from where it began, under a plan made there
+        self._taken += 1
+        self._last, self._reached = (solver, chart), (solver.t, state)
+        self._cut_around(solver.y)
+        if not same or chart.outgrown(solver.y):
+            self._solver = None
+
+    def _cut_around(self, y: np.ndarray) -> None:
+        """No step changes an entry of y by more than this; where the iterates of Newton's method do, they are cut."""
+        room = _WILD + np.abs(y)
+        self._lowest, self._highest = y - room, y + room
+
+    def _agree(self, old: Plan, new: Plan, y: np.ndarray) -> bool:
+        """Whether the velocities at y under two plans are the same to the integrator."""
+        most = _AGREE * max(self._rtol, getattr(getattr(self._objective, "rule", None), "tol", 0.0))
+        parts = zip(self._velocity(old, y), self._velocity(new, y), strict=True)
+        return all(np.abs(one - two).max() <= most * np.abs(two).max() for one, two in parts)
+
+    def _now(self) -> float:
+        return float(np.expm1(self._reached[0]))
+
+
+def _frame_along(centre: np.ndarray) -> np.ndarray:
+    """Orthonormal axes, the first along `centre`: what grows first, and what stays, then have columns of their own."""
+    k, length = len(centre), np.linalg.norm(centre)
+    if length == 0 or np.count_nonzero(centre) == 1:
+        return np.eye(k)
+    return np.linalg.qr(np.column_stack([centre / length, np.eye(k)]))[0][:, :k]
+
+
+def gradient_flow(objective: Objective, params0: Any, *, t_end: float, rtol: float = 1e-8, record: Schedule | None = None,
+                  stop: Callable | None = None, observe: dict[str, Callable] | None = None, max_evaluations: int = 2_000_000,
+                  progress: bool | None = None) -> Trajectory | list[Trajectory]:
+    r"""Gradient flow :math:`\dot\mu_i=-\nabla_{\mu_i}L(\mu)`, the limit of gradient descent for :math:`\eta\to0`, :math:`t=\eta\tau`.
+
+    Parameters
+    ----------
+    objective : Objective
+    params0 : (n, d) array or State
+        The start. A batch, (R, n, d) array or list of States, gives a list of R trajectories.
+    t_end : float
+        Flow time to end at, above 0.
+    rtol : float
+        Relative tolerance of the integrator per step, in every column of the deviations (so that directions that stay 1e-7 apart are
+        as exact as those that grow) and in the centre; from 1e-13 to 1e-2. The rule's tolerance should not be above it.
+    record : Schedule, optional
+        ``log_spaced(200)`` by default: about that many records evenly spaced in log t. ``every(k)``: at flow times k, 2k, ...
+    stop, observe, progress
+        As in :func:`gradient_descent`; a record's ``step`` counts the integrator's steps.
+    max_evaluations : int
+        Gradients after which the run ends with status ``too_hard``, with what was reached.
+
+    Returns
+    -------
+    Trajectory
+        ``times`` are flow times, ``steps`` the integrator's steps so far. ``trajectory.extend(t_end=...)`` goes on.
+
+    Raises
+    ------
+    ValueError
+        For bad arguments, before any work is done.
+
+    Notes
+    -----
+    SciPy's LSODA integrates in :math:`s=\ln(1+t)`: the late laws are powers of t, so steps of a constant ratio do. Its variables give
+    every column of the deviations a logarithmic amplitude: an instability that takes deviations from 1e-100 to 1 is a straight line
+    there, and amplitudes below float64's range are no exception. Values at records are interpolated at the integrator's own
+    accuracy. How far a whole run can be trusted is seen by ``op.verify(trajectory)``, which divides both tolerances by 100.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> flow = op.gradient_flow(obj, [[0.9], [-0.8], [0.1]], t_end=1e10)
+    >>> flow.status, round(float(flow.loss[-1] * 64 * 1e20 / 9), 4)      # the law L = n^2 / (64 t^2)
+    ('completed', 1.0)
+    """
+    settings = {"t_end": check_positive(t_end, "t_end"), "rtol": check_real(rtol, "rtol", minimum=_LEAST_RTOL, maximum=_MOST_RTOL),
+                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                "observe": check_observe(observe), "max_evaluations": check_integer(max_evaluations, "max_evaluations", minimum=1),
+                "progress": check_progress(progress)}
+    settings["record"].times(settings["t_end"])  # too many records are refused here, before any work
+    return for_each_start(_flow, objective, params0, **settings)
+
+
+def _flow(objective: Objective, params0: Any, *, t_end: float, rtol: float, record: Schedule, max_evaluations: int, first_step: int = 0,
+          t_start: float = 0.0, **options: Any) -> Trajectory:
+    state, times = start_of(objective, params0), record.times(t_end, t_start)
+    settings = {"t_end": t_end, "rtol": rtol, "record": record.describe(), "max_evaluations": max_evaluations}
+    return run(_Flow(objective, times, rtol, max_evaluations, first_step), objective, state, driver="gradient_flow",
+               schedule=np.arange(len(times)), settings=settings, unit="record", **options)
+
+
+def _resume(trajectory: Trajectory, *, t_end: float | None = None, steps: Any = None, rtol: float | None = None,
+            record: Schedule | None = None, max_evaluations: int | None = None, stop: Callable | None = None,
+            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+    """Go on to a later flow time; settings that are not given stay."""
+    if steps is not None or t_end is None:
+        raise ValueError("a gradient flow is extended to a flow time: trajectory.extend(t_end=...)")
+    stored, now = trajectory.settings, float(trajectory.times[-1])
+    if not check_positive(t_end, "t_end") > now:
+        raise ValueError(f"t_end must be above the flow time {now:g} that was reached; got {t_end!r}")
+    rtol = stored["rtol"] if rtol is None else check_real(rtol, "rtol", minimum=_LEAST_RTOL, maximum=_MOST_RTOL)
+    most = stored["max_evaluations"] if max_evaluations is None else check_integer(max_evaluations, "max_evaluations", minimum=1)
+    return _flow(trajectory.objective, trajectory.final_state, t_end=float(t_end), rtol=rtol,
+                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
+                 max_evaluations=most, stop=check_stop(stop), observe=check_observe(observe), progress=progress,
+                 first_step=int(trajectory.steps[-1]), t_start=now, first_loss=trajectory.continuation.get("first_loss"))
+
+
+DRIVERS["gradient_flow"] = _resume

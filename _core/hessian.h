@@ -1,12 +1,14 @@
 /* What the Hessian kernels share with their Python module: the job, its workspace, the function table.
  *
  * With y = x - c, w = softmax(y.delta_i - |delta_i|^2/2 + log pi_i), u = sum_j w_j delta_j, D = (c - t) + u, m_i = delta_i - u,
- * e_i = y - delta_i and p_i = m_i - D, the Hessian of sum_b q |D|^2 with respect to mu_i and mu_j is
- *     H_ij = 2 sum_b q { w_i w_j [(I + e_i p_i') (I + p_j e_j') - |D|^2 e_i e_j']
- *                        + [i = j] w_i [D e_i' + e_i D' + (m_i.D) (e_i e_i' - I)] },
- * a signed sum of squares of k + 1 rows per node plus its diagonal blocks. Two (n, n) sums go with it:
- *     square_ij = 2 sum_b q { w_i w_j (p_i.p_j - |D|^2) + [i = j] w_i m_i.D }   multiplies e_i e_j',
- *     unit_ij   = 2 sum_b q { w_i w_j - [i = j] w_i m_i.D }                     multiplies I;
+ * e_i = y - delta_i and g_i = D + (m_i.D) e_i, the Hessian of sum_b q |D|^2 with respect to mu_i and mu_j is
+ *     H_ij = 2 sum_b q { w_i w_j [(I + e_i m_i') (I + m_j e_j') - g_i e_j' - e_i g_j']
+ *                        + [i = j] w_i [g_i e_i' + e_i D' - (m_i.D) I] },
+ * per node k outer products of a row with itself, one symmetric pair of rows, and the diagonal blocks. (With m_i - D in place of m_i
+ * the pair becomes -|D|^2 e_i e_j', which cancels against terms far larger than H when the target is far.)
+ * Two (n, n) sums go with it:
+ *     square_ij = 2 sum_b q { w_i w_j (m_i.m_j - m_i.D - m_j.D) + [i = j] w_i m_i.D }   multiplies e_i e_j',
+ *     unit_ij   = 2 sum_b q { w_i w_j - [i = j] w_i m_i.D }                             multiplies I;
  * along a direction in which x is a standard normal of its own the block of H is square + unit.
  */
 #ifndef OP_HESSIAN_H
@@ -48,8 +50,8 @@ static inline size_t op_hessian_workspace(const op_hessian_job *job)
 {
     size_t n = (size_t)job->n, k = (size_t)job->k, few = (size_t)op_hessian_padded(job->n);
     size_t wide = job->direction ? 0 : (size_t)op_hessian_padded(job->n * job->k);
-    size_t rows = OP_HESSIAN_CHUNK * (k + 1);
-    return 2 * rows * wide + wide * wide + 2 * rows * few + 2 * few * few + OP_HESSIAN_CHUNK * (n + few) + 3 * n * k + n * k * k + 3 * n +
+    size_t rows = OP_HESSIAN_CHUNK * (k + 2);
+    return 2 * rows * wide + wide * wide + 2 * rows * few + 2 * few * few + OP_HESSIAN_CHUNK * (n + few) + 3 * n * k + n * k * k + 4 * n +
            5 * k + OP_HESSIAN_CHUNK * k + 32 * 8;
 }
 

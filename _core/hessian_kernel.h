@@ -8,7 +8,7 @@ typedef struct op_hessian_work {
     double *row_n, *scaled_n;      /* (rows, few) twice: rows of `square` and `unit` */
     double *square, *unit;         /* (few, few) */
     double *w, *y, *norm;          /* (n, chunk), (k, chunk): weights of a chunk, nodes less centre */
-    double *e, *p;                 /* (n, k) of one node */
+    double *e, *m, *mD;            /* (n, k), (n, k), (n,) of one node */
     double *own, *trace;           /* (n, k, k), (n,): the diagonal blocks; sum of 2 q w_i m_i.D */
     double *D, *u, *s;             /* (k,) */
     double *along, *half_norm;     /* (n,): e_j.r_j; log pi_i - |delta_i|^2/2 */
@@ -27,7 +27,7 @@ static void op_hessian_prepare(op_hessian_work *use, const op_hessian_job *job, 
     double *next = workspace;
     use->wide = job->direction ? 0 : op_hessian_padded(n * k);
     use->few = op_hessian_padded(n);
-    use->rows = OP_CHUNK * (k + 1);
+    use->rows = OP_CHUNK * (k + 2);
     use->row = op_hessian_take(&next, use->rows * use->wide);
     use->scaled = op_hessian_take(&next, use->rows * use->wide);
     use->sum = op_hessian_take(&next, use->wide * use->wide);
@@ -39,7 +39,8 @@ static void op_hessian_prepare(op_hessian_work *use, const op_hessian_job *job, 
     use->y = op_hessian_take(&next, k * OP_CHUNK);
     use->norm = op_hessian_take(&next, OP_CHUNK);
     use->e = op_hessian_take(&next, n * k);
-    use->p = op_hessian_take(&next, n * k);
+    use->m = op_hessian_take(&next, n * k);
+    use->mD = op_hessian_take(&next, n);
     use->own = op_hessian_take(&next, n * k * k);
     use->trace = op_hessian_take(&next, n);
     use->D = op_hessian_take(&next, k);
@@ -74,30 +75,27 @@ static void op_hessian_weights(const op_hessian_work *use, const op_hessian_job 
     for (int v = 0; v < OP_PARTS; v++) op_store(use->norm + v * OP_LANES, 1.0 / sum[v]);
 }
 
-/* e, p, D of node b of the chunk, its share of the diagonal blocks, and |D|^2. */
-static double op_hessian_node(const op_hessian_work *use, const op_hessian_job *job, ptrdiff_t node, int b, double q)
+/* e, m, m.D, D of node b of the chunk, and its share of the diagonal blocks. */
+static void op_hessian_node(const op_hessian_work *use, const op_hessian_job *job, ptrdiff_t node, int b, double q)
 {
     const ptrdiff_t n = job->n, k = job->k;
     const double *target = job->constant ? job->target : job->target + node * k;
-    double *D = use->D, *u = use->u, square = 0.0;
+    double *D = use->D, *u = use->u;
     for (ptrdiff_t a = 0; a < k; a++) u[a] = 0.0;
     for (ptrdiff_t i = 0; i < n; i++) {
         const double w = use->w[i * OP_CHUNK + b] *= use->norm[b];
         for (ptrdiff_t a = 0; a < k; a++) u[a] += w * job->delta[i * k + a];
     }
-    for (ptrdiff_t a = 0; a < k; a++) {
-        D[a] = (job->centre[a] - target[a]) + u[a];
-        square += D[a] * D[a];
-    }
+    for (ptrdiff_t a = 0; a < k; a++) D[a] = (job->centre[a] - target[a]) + u[a];
     for (ptrdiff_t i = 0; i < n; i++) {
         const double w = use->w[i * OP_CHUNK + b], *delta = job->delta + i * k;
-        double *e = use->e + i * k, *p = use->p + i * k, mD = 0.0;
+        double *e = use->e + i * k, *m = use->m + i * k, mD = 0.0;
         for (ptrdiff_t a = 0; a < k; a++) {
-            const double m = delta[a] - u[a];
             e[a] = use->y[a * OP_CHUNK + b] - delta[a];
-            p[a] = m - D[a];
-            mD += m * D[a];
+            m[a] = delta[a] - u[a];
+            mD += m[a] * D[a];
         }
+        use->mD[i] = mD;
         const double qw = q * w, qwm = qw * mD; /* 0 for a weight of 0, however far the mean is */
         use->trace[i] += qwm;
         if (job->direction) {
@@ -115,45 +113,53 @@ static double op_hessian_node(const op_hessian_work *use, const op_hessian_job *
             own[a * k + a] -= qwm;
         }
     }
-    return square;
 }
 
-/* The k + 1 rows of a node: w_j (I + p_j e_j') and w_j e_j, and what is left of them off the axes: w_j p_j and w_j. */
-static void op_hessian_rows(const op_hessian_work *use, const op_hessian_job *job, int b, double q, double square)
+/* The rows of a node: w_j (I + m_j e_j'), then w_j g_j and w_j e_j, each scaled by the other; off the axes what multiplies e_j in
+ * them: w_j m_j, w_j m_j.D and w_j. */
+static void op_hessian_rows(const op_hessian_work *use, const op_hessian_job *job, int b, double q)
 {
-    const ptrdiff_t n = job->n, k = job->k, wide = use->wide, few = use->few;
-    for (ptrdiff_t c = 0; c <= k; c++) {
-        const double factor = c < k ? q : -q * square;
-        double *row = use->row + ((ptrdiff_t)b * (k + 1) + c) * wide, *scaled = use->scaled + ((ptrdiff_t)b * (k + 1) + c) * wide;
-        double *row_n = use->row_n + ((ptrdiff_t)b * (k + 1) + c) * few, *scaled_n = use->scaled_n + ((ptrdiff_t)b * (k + 1) + c) * few;
+    const ptrdiff_t n = job->n, k = job->k, wide = use->wide, few = use->few, first = (ptrdiff_t)b * (k + 2);
+    for (ptrdiff_t c = 0; c < k + 2; c++) {
+        const double factor = c < k ? q : -q;
+        const ptrdiff_t partner = first + (c < k ? c : 2 * k + 1 - c);
+        double *row = use->row + (first + c) * wide, *scaled = use->scaled + partner * wide;
+        double *row_n = use->row_n + (first + c) * few, *scaled_n = use->scaled_n + partner * few;
         for (ptrdiff_t j = 0; j < n; j++) {
-            const double w = use->w[j * OP_CHUNK + b], p = c < k ? w * use->p[j * k + c] : w;
-            row_n[j] = p;
-            scaled_n[j] = factor * p;
+            const double w = use->w[j * OP_CHUNK + b], along = c < k ? w * use->m[j * k + c] : c == k ? w * use->mD[j] : w;
+            row_n[j] = along;
+            scaled_n[j] = factor * along;
             if (wide == 0) continue;
-            for (ptrdiff_t a = 0; a < k; a++) row[j * k + a] = p * use->e[j * k + a];
+            for (ptrdiff_t a = 0; a < k; a++) row[j * k + a] = along * use->e[j * k + a];
             if (c < k) row[j * k + c] += w;
+            if (c == k)
+                for (ptrdiff_t a = 0; a < k; a++) row[j * k + a] += w * use->D[a];
             for (ptrdiff_t a = 0; a < k; a++) scaled[j * k + a] = factor * row[j * k + a];
         }
     }
 }
 
-/* result_i += q w_i { s + e_i (p_i.s - |D|^2 g) }, s = sum_j w_j (r_j + p_j (e_j.r_j)), g = sum_j w_j e_j.r_j */
-static void op_hessian_product(const op_hessian_work *use, const op_hessian_job *job, int b, double q, double square)
+/* result_i += q w_i { s + e_i (m_i.s - h) - g_i f }, s = sum_j w_j (r_j + m_j (e_j.r_j)), f = sum_j w_j e_j.r_j, h = sum_j w_j g_j.r_j */
+static void op_hessian_product(const op_hessian_work *use, const op_hessian_job *job, int b, double q)
 {
     const ptrdiff_t n = job->n, k = job->k;
-    double g = 0.0, *s = use->s;
+    double f = 0.0, h = 0.0, *s = use->s;
     for (ptrdiff_t a = 0; a < k; a++) s[a] = 0.0;
     for (ptrdiff_t j = 0; j < n; j++) {
         const double w = use->w[j * OP_CHUNK + b], along = use->along[j];
-        g += w * along;
-        for (ptrdiff_t a = 0; a < k; a++) s[a] += w * (job->direction[j * k + a] + use->p[j * k + a] * along);
+        f += w * along;
+        h += w * use->mD[j] * along;
+        for (ptrdiff_t a = 0; a < k; a++) {
+            s[a] += w * (job->direction[j * k + a] + use->m[j * k + a] * along);
+            h += w * use->D[a] * job->direction[j * k + a];
+        }
     }
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double w = q * use->w[i * OP_CHUNK + b];
-        double part = -square * g;
-        for (ptrdiff_t a = 0; a < k; a++) part += use->p[i * k + a] * s[a];
-        for (ptrdiff_t a = 0; a < k; a++) job->result[i * k + a] += w * (s[a] + part * use->e[i * k + a]);
+        const double w = q * use->w[i * OP_CHUNK + b], wmD = w * use->mD[i];
+        double part = -h;
+        for (ptrdiff_t a = 0; a < k; a++) part += use->m[i * k + a] * s[a];
+        for (ptrdiff_t a = 0; a < k; a++)
+            job->result[i * k + a] += w * (s[a] - use->D[a] * f) + (w * part - wmD * f) * use->e[i * k + a];
     }
 }
 
@@ -202,18 +208,19 @@ void OP_HESSIAN(const op_hessian_job *job, double *workspace)
         for (int b = 0; b < OP_CHUNK; b++) {
             const ptrdiff_t node = start + b < job->count ? start + b : job->count - 1;
             const double q = start + b < job->count ? 2.0 * job->weights[node] : 0.0;
-            const double square = op_hessian_node(&work, job, node, b, q);
-            op_hessian_rows(&work, job, b, q, square);
-            if (job->direction) op_hessian_product(&work, job, b, q, square);
+            op_hessian_node(&work, job, node, b, q);
+            op_hessian_rows(&work, job, b, q);
+            if (job->direction) op_hessian_product(&work, job, b, q);
         }
         if (work.wide) op_hessian_update(work.row, work.scaled, work.rows, 0, 1, work.wide, work.sum);
         op_hessian_update(work.row_n, work.scaled_n, work.rows, 0, 1, work.few, work.square);
-        for (int b = 0; b < OP_CHUNK; b++) { /* the last row of a node is w, scaled by -2 q |D|^2; `unit` needs it by 2 q */
+        for (int b = 0; b < OP_CHUNK; b++) { /* the last row of a node is w: now with itself */
             const double q = start + b < job->count ? 2.0 * job->weights[start + b] : 0.0;
-            double *row = work.row_n + ((ptrdiff_t)b * (k + 1) + k) * work.few, *scaled = work.scaled_n + (row - work.row_n);
+            const double *row = work.row_n + ((ptrdiff_t)b * (k + 2) + k + 1) * work.few;
+            double *scaled = work.scaled_n + (row - work.row_n);
             for (ptrdiff_t j = 0; j < job->n; j++) scaled[j] = q * row[j];
         }
-        op_hessian_update(work.row_n, work.scaled_n, work.rows, k, k + 1, work.few, work.unit);
+        op_hessian_update(work.row_n, work.scaled_n, work.rows, k + 1, k + 2, work.few, work.unit);
     }
     op_hessian_finish(&work, job);
 }

@@ -1,13 +1,13 @@
 r"""The Hessian of score matching over nodes: sums, the error bound, and the grid that meets a tolerance.
 
-With :math:`e_i=x-\mu_i`, :math:`m_i=\mu_i-v`, :math:`p_i=m_i-D`,
+With :math:`e_i=x-\mu_i`, :math:`m_i=\mu_i-v`, :math:`g_i=D+\langle m_i,D\rangle e_i`,
 
-.. math:: H_{ij}=2\,\mathbb E\big[w_iw_j\{(I+e_ip_i^\top)(I+p_je_j^\top)-\|D\|^2e_ie_j^\top\}
-          +\delta_{ij}w_i\{De_i^\top+e_iD^\top+\langle m_i,D\rangle(e_ie_i^\top-I)\}\big].
+.. math:: H_{ij}=2\,\mathbb E\big[w_iw_j\{(I+e_im_i^\top)(I+m_je_j^\top)-g_ie_j^\top-e_ig_j^\top\}
+          +\delta_{ij}w_i\{g_ie_i^\top+e_iD^\top-\langle m_i,D\rangle I\}\big].
 
 It is quadratic in x off the span of the differences, where one node, the mean, would miss the variance: along such a direction the
-block is :math:`I` times the *outside* sum :math:`2\,\mathbb E[w_iw_j(1+\langle p_i,p_j\rangle-\|D\|^2)]`, and on an axis of the
-frame that has one node the coefficient of :math:`e_ie_j^\top` is added. The derivation of all bounds is in docs/numerics.md.
+block is :math:`I` times the *outside* sum :math:`2\,\mathbb E[w_iw_j(1+\langle m_i,m_j\rangle-\langle m_i+m_j,D\rangle)]`, and on an axis of
+the frame that has one node the coefficient of :math:`e_ie_j^\top` is added. The derivation of all bounds is in docs/numerics.md.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _strip_error(steps: np.ndarray, spread: float, teacher_spread: float, M: np.
     turns = 2 * np.pi * a / steps
     front = np.log(2 * _SAFETY) + a * a / 2 - turns - np.log(-np.expm1(-turns))
     front -= 4 * np.log(np.cos(a * spread / 2)) + np.log(np.cos(a * teacher_spread / 2))
-    return _trusted((front + np.log(M[0] + a * M[1] + a * a * M[2])).min(axis=1), M)
+    return _trusted(front, M[0] + a * M[1] + a * a * M[2], a * a, M)
 
 
 def _circle_error(orders: np.ndarray, spread: float, teacher_spread: float, M: np.ndarray, offset: float) -> np.ndarray:
@@ -183,14 +183,20 @@ def _circle_error(orders: np.ndarray, spread: float, teacher_spread: float, M: n
     a = min(_CIRCLE / max(spread, teacher_spread, 1e-300), _WIDEST_CIRCLE) * np.geomspace(0.01, 1.0, 40)
     rate, c = 4 * spread + teacher_spread, a + offset
     front = np.log(2 * _SAFETY) + factorials - 2 * orders[:, None] * np.log(a) + rate * (a + 1) + rate**2 / 2
-    size = M[0] + (c + 1 + rate**2 / 2) * M[1] + 2 * (c * c + 1 + rate**2) * M[2]
-    return _trusted((front + np.log(size)).min(axis=1), M)
+    square = 2 * (c * c + 1 + rate**2)
+    return _trusted(front, M[0] + (c + 1 + rate**2 / 2) * M[1] + square * M[2], square, M)
 
 
-def _trusted(log_errors: np.ndarray, M: np.ndarray) -> np.ndarray:
-    """The majorants are taken on the rule's own nodes: they obey the same bound, and a rule that misses them by 3 % proves nothing."""
+def _trusted(front: np.ndarray, size: np.ndarray, square: np.ndarray, M: np.ndarray) -> np.ndarray:
+    r"""The least of :math:`e^{front}\,size` over the last axis, or inf where the rule cannot vouch for its own majorants.
+
+    They are taken on the rule's own nodes and obey a bound of the same kind: with :math:`\|e_i\|` larger by b on the shifted
+    line it is :math:`e^{front}(2M_0+2b^2(M_1+M_2))`. A rule that may miss them by 3 % proves nothing.
+    """
     with np.errstate(over="ignore"):
-        return np.where(log_errors < np.log(_TRUST * M[0]), np.exp(log_errors), np.inf)
+        errors = np.exp((front + np.log(size)).min(axis=-1))
+        own = (front + np.log(2 * M[0] + 2 * square * (M[1] + M[2]))).min(axis=-1)
+    return np.where(own < np.log(_TRUST * M[0]), errors, np.inf)
 
 
 def _tail(edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:

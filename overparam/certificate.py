@@ -162,20 +162,23 @@ def logit_range(centre: np.ndarray, deviations: np.ndarray, radius: float) -> fl
 
 
 def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndarray, radius: float,
-             teacher: np.ndarray | None = None, reduced: bool = False) -> np.ndarray:
-    r"""(q,) bound on rounding: :math:`\varepsilon\,[N/64+24+6(k+2)\Lambda+4(k+2)\Lambda^*+\rho(3+6\Lambda+4\Lambda^*)]` times the scales.
+             teacher: np.ndarray | None = None, extent: float = 0.0, reduced: bool = False) -> np.ndarray:
+    r"""(q,) bound on rounding, in units of :math:`\varepsilon` times the scales:
+
+    .. math:: N/64+24+6(k+2)\Lambda+4(k+2)\Lambda^*+\rho\,(6+12\Lambda+4\Lambda^*).
 
     Sums run over slabs of 64 nodes; logits of size up to :math:`\Lambda` are wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up
-    to three weights, each a quotient of such exponentials, make a term. The weights of a mixture `teacher`, (m, k) means, have logits
-    up to :math:`\Lambda^*`, and the loss two of them. Where the space was `reduced`, differences lost at most :math:`\rho\varepsilon`
-    of their length.
+    to three weights, each a quotient of such exponentials, make a term. The weights of a mixture `teacher`, (m, k) means with nodes
+    within `extent` of one of them, have logits up to :math:`\Lambda^*`, and the loss two of them. Where the space was `reduced`, differences lost at
+    most :math:`\rho\varepsilon` of their length, :math:`\rho` being 12 times the root of their number.
     """
     epsilon, k = np.finfo(np.float64).eps, deviations.shape[1]
     logit = logit_range(centre, deviations, radius)
     several = teacher is not None and len(teacher) > 1
-    target = logit_range(np.zeros(k), teacher, radius) if several else 0.0
+    apart = np.linalg.norm(teacher[:, None] - teacher, axis=-1).max() if several else 0.0
+    target = apart * (extent + apart / 2)  # logits are taken from the component nearest to a node
     factor = nodes / 64 + 24 + 6 * (k + 2) * logit + 4 * (k + 2) * target
     if reduced:
         rows = len(deviations) + (len(teacher) - 1 if several else 0)
-        factor += DROPPED * np.sqrt(rows) * (3 + 6 * logit + 4 * target)
+        factor += DROPPED * np.sqrt(rows) * (6 + 12 * logit + 4 * target)
     return epsilon * factor * demand.scales

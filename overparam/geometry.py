@@ -29,20 +29,21 @@ def reduce_state(state: State, teacher_means: np.ndarray) -> State:
     """Return `state` with origin at the first teacher mean and, where it is smaller, in a basis of the invariant span.
 
     The basis is found once from differences, every row scaled to length 1 before the SVD: directions 1e-7 apart are as
-    exact as those of order one.
+    exact as those of order one. They are taken from the mean nearest to the teacher's, so that what a mean near the teacher loses in
+    the reduction is small against its own distance, however far the others are.
     """
     origin = teacher_means[0]
     if state.basis is not None:
         return _rebase(state, teacher_means)
     shift = origin if state.origin is None else origin - state.origin
     centre = state.centre - shift
-    rows = [state.deviations[1:] - state.deviations[0], (centre + state.deviations[0])[None], teacher_means[1:] - origin]
-    differences = np.concatenate(rows)
+    first = int(np.linalg.norm(centre + state.deviations, axis=1).argmin())
+    deviations, middle = state.deviations - state.deviations[first], centre + state.deviations[first]
+    differences = np.concatenate([np.delete(deviations, first, axis=0), middle[None], teacher_means[1:] - origin])
     if state.d <= differences.shape[0]:
         return State(centre=centre, deviations=state.deviations, origin=origin)
     basis = _span(differences)
-    return State(centre=(centre + state.deviations[0]) @ basis, deviations=(state.deviations - state.deviations[0]) @ basis,
-                 basis=basis, origin=origin)
+    return State(centre=middle @ basis, deviations=deviations @ basis, basis=basis, origin=origin)
 
 
 def _span(rows: np.ndarray) -> np.ndarray:

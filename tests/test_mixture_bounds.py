@@ -137,8 +137,8 @@ def test_rounding_grows_with_what_is_rounded():
         np.array([[0.3], [1.1]])
     teacher = np.array([[0.0], [2.0]])
     plain, one, two, far, less = (rounding(demand, 100, centre, deviations, 12.0, *more) for more in (
-        (), (teacher[:1],), (teacher,), (10 * teacher,), (teacher, True)))
+        (), (teacher[:1], 8.0), (teacher, 8.0), (10 * teacher, 8.0), (teacher, 8.0, True)))
     assert_allclose(plain, one)
-    # 4 (k + 2) eps times the largest logit 2 * 12 + 2 of the scales
-    assert_allclose(two - plain, 12 * 26 * np.finfo(float).eps * demand.scales, rtol=1e-9)
+    # 4 (k + 2) eps times the largest logit 2 * 8 + 2 of the scales
+    assert_allclose(two - plain, 12 * 18 * np.finfo(float).eps * demand.scales, rtol=1e-9)
     assert (far > 5 * (two - plain)).all() and (less > two).all()

@@ -154,7 +154,8 @@ class QuadraturePlan(Plan):
         if isinstance(rule, Auto) and not self._layout.sampled:
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
-        self._radius, self._reduced = self._reach(), state.basis is not None
+        self._radius, self._extent = self._reach()
+        self._reduced = state.basis is not None
         self._remake = lambda at, other: QuadraturePlan(at, means, teacher_weights, weights, other, make_evaluator, roomy=False)
         self._replicates = []
         if self._layout.sampled:
@@ -174,16 +175,16 @@ class QuadraturePlan(Plan):
             starts = tuple(modes @ turn for modes in previous._layout.modes)
         return {"known": known, "starts": starts}
 
-    def _reach(self) -> float:
-        """Norm of the node farthest from the origin, or a little more."""
-        farthest = 0.0
+    def _reach(self) -> tuple[float, float]:
+        """Norm of the node farthest from the origin, or a little more, and largest distance of a node from its own component."""
+        radius, extent = 0.0, 0.0
         for grid, mean in zip(self._layout.grids, self._frame.means, strict=True):
             if isinstance(grid, Grid):
                 own = np.linalg.norm([np.abs(axis.nodes).max() for axis in grid.axes])
             else:
                 own = np.linalg.norm(grid.nodes, axis=1).max()
-            farthest = max(farthest, float(own + np.linalg.norm(mean)))
-        return farthest
+            radius, extent = max(radius, float(own + np.linalg.norm(mean))), max(extent, float(own))
+        return radius, extent
 
     # --- coordinates -------------------------------------------------------------------------------------------------
 
@@ -365,7 +366,8 @@ class QuadraturePlan(Plan):
         rows, loss = truncation(self._layout, params, deviations, self._frame)
         if self._moving:  # a row's discretisation then has the majorants of the mean row in it, which miss what all rows do
             rows = rows + 0.2 * rows.mean()
-        rounded = rounding(demand, self.nodes, centre, deviations, self._radius, self._frame.means, self._reduced)
+        rounded = rounding(demand, self.nodes, centre, deviations, self._radius, self._frame.means, self._extent,
+                           self._reduced)
         return Bounds(steps, Parts(loss, rows), parts(rounded))
 
     def _trivial(self, params: np.ndarray) -> Parts:

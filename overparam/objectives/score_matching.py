@@ -14,6 +14,7 @@ from overparam.geometry import _span as span
 from overparam.geometry import reduce_state
 from overparam.objectives.base import Burst, Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
 from overparam.objectives.curvature import Curvature
+from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.quadrature_plan import Measure, QuadraturePlan
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Rule, rule_from_description
@@ -184,14 +185,14 @@ class ScoreMatching(Objective):
 
     def _curvature(self, params: Any, direction: np.ndarray | None = None) -> tuple[State, Curvature]:
         """The reduced state, and the Hessian or its product with a reduced `direction` there."""
-        state, _, plan = self._look(params)
+        state, _, plan = self._look(params, faint=True)
         tol, most = (self.rule.tol, self.rule.max_nodes) if isinstance(self.rule, Auto) else (None, 0)
         try:
             found = plan.curvature(state, direction, tol, most)
         except TooHardError:
             if not (isinstance(self.rule, Auto) and self.rule.sampling):
                 raise
-            found = self._plan_with(state, self.rule.fallback, roomy=False).curvature(state, direction)
+            found = self._plan_with(state, self.rule.fallback, roomy=False, faint=True).curvature(state, direction)
         if not np.isfinite(found.hessian if direction is None else found.product).all():
             raise ValueError("the Hessian overflows at these params (largest coordinate "
                              f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
@@ -223,16 +224,16 @@ class ScoreMatching(Objective):
                                                 and plan.logits_are_exact(state)), replicates=count,
                        component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
 
-    def _look(self, params: Any, fall_back: bool = False) -> tuple[State, Evaluation, QuadraturePlan]:
+    def _look(self, params: Any, fall_back: bool = False, faint: bool = False) -> tuple[State, Evaluation, Plan]:
         """The state, what is found there, and the plan it was found with: one for this state alone."""
         state = self.start(params)
         with np.errstate(over="ignore", invalid="ignore"):
             try:
-                plan = self._plan_with(state, self.rule, roomy=False)
+                plan = self._plan_with(state, self.rule, roomy=False, faint=faint)
             except TooHardError:
                 if not fall_back:
                     raise
-                plan = self._plan_with(state, self.rule.fallback, roomy=False)
+                plan = self._plan_with(state, self.rule.fallback, roomy=False, faint=faint)
             found = plan.evaluate(state)
         if not (np.isfinite(found.value) and np.isfinite(found.rows).all()):
             raise ValueError("the loss or its gradient overflows at these params (largest coordinate "
@@ -262,16 +263,28 @@ class ScoreMatching(Objective):
         """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
         return self._plan_with(state, self.rule, previous)
 
-    def _plan_with(self, state: State, rule: Rule, previous: QuadraturePlan | _PresentPlan | None = None,
-                   roomy: bool = True) -> QuadraturePlan | _PresentPlan:
-        weights, means = self._weights_for(state.n), self._reduced_means(state)
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, faint: bool = False) -> Plan:
+        """The plan of the means that matter: those with a weight and, unless `faint`, those whose effect is not below float64's range."""
+        weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
         present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
-        view = None if present.all() else _Present.of(state, means, present)
-        known = isinstance(previous, _PresentPlan) and view is not None and view.like(previous.view)
+        scene = Scene(weights[present], means, teacher_weights)
+        kept = np.ones(len(scene.weights), dtype=bool)
+        if len(kept) > 1 and not faint and not state.log_scale:
+            kept = scene.kept(state.centre, state.deviations[present])
+        rows = present.copy()
+        rows[present] = kept
+        view = None if rows.all() else _Present.of(state, means, rows)
+        known = previous.part if isinstance(previous, FarPlan) else previous
+        if isinstance(known, _PresentPlan):
+            known = known.inner if view is not None and view.like(known.view) else None
+        elif view is not None:
+            known = None
         plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
-                              self.teacher.weights[self._present], weights[present], rule, _make_evaluator,
-                              previous.inner if known else previous if view is None else None, roomy)
-        return plan if view is None else _PresentPlan(plan, view)
+                              teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule, _make_evaluator,
+                              known, roomy)
+        if view is None:
+            return plan
+        return _PresentPlan(plan, view) if kept.all() else FarPlan(_PresentPlan(plan, view), scene, present, kept, state)
 
     def _reduced_means(self, state: State) -> np.ndarray:
         """(m, k) teacher means in the state's coordinates; kept, since in a million dimensions they cost as much as many steps."""
@@ -393,7 +406,7 @@ class _Present:
         return cls(present, axes, None if state.basis is None else np.ascontiguousarray(state.basis[:, axes]))
 
     def like(self, other: _Present) -> bool:
-        return np.array_equal(self.axes, other.axes)
+        return np.array_equal(self.axes, other.axes) and np.array_equal(self.rows, other.rows)
 
     def part(self, state: State) -> State:
         """The present means on their own axes."""

@@ -30,11 +30,14 @@ class Demand:
         Their absolute values (norms for rows).
     scales : (q,) array
         Integral of the absolute integrand, or somewhat more: what rounding is proportional to.
+    slopes : (q,) array, optional
+        How much they may change per unit by which D does (mixture teachers).
     """
 
     size: Majorant
     magnitudes: np.ndarray
     scales: np.ndarray
+    slopes: np.ndarray | None = None
 
     #: Rounding seen, relative to the scales: below 10 eps over the tests' configurations. No tolerance asks for less.
     LEVEL = 32 * np.finfo(np.float64).eps
@@ -114,11 +117,12 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
 
 
 def mixture_majorants(nodes: np.ndarray, weights: np.ndarray, frame: Frame, centre: np.ndarray,
-                      deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    r"""A, B, C (n,) and :math:`E\,U^2` for a mixture teacher, with :math:`U=\sum_{l,a}w_lw^*_a\|\mu_l-m_a\|`.
+                      deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
+    r"""A, B, C (n,), :math:`E\,U^2` and slopes for a mixture teacher, with :math:`U=\sum_{l,a}w_lw^*_a\|\mu_l-m_a\|`.
 
     The kernel's majorants take the target as it is at real nodes, :math:`\sum_lw_l\|\mu_l-t\|`, which is smaller: off the real axis
-    the teacher's weights have phases of their own, and only the double sum bounds D.
+    the teacher's weights have phases of their own, and only the double sum bounds D. The slopes (n + 1,) are
+    :math:`2E[w_i(1+V_i\|x-\mu_i\|)]` and, of the loss, :math:`2E\,U`: what a row and the loss change by per unit of D.
     """
     params = centre + deviations
     w = responsibilities(nodes - centre, deviations, frame.weights)
@@ -127,8 +131,10 @@ def mixture_majorants(nodes: np.ndarray, weights: np.ndarray, frame: Frame, cent
     u = ((w @ apart) * teacher).sum(axis=1)
     v = w @ np.linalg.norm(deviations[:, None] - deviations, axis=-1)
     arm = np.linalg.norm(nodes[:, None] - params, axis=-1)
-    three = w * v * (np.abs(weights) * u)[:, None]
-    return 2 * ((np.abs(weights) * u) @ w), 2 * (three * arm).sum(axis=0), 2 * three.sum(axis=0), float(np.abs(weights) @ u**2)
+    q = np.abs(weights)
+    three = w * v * (q * u)[:, None]
+    slopes = np.append(2 * q @ (w * (1 + v * arm)), 2 * q @ u)
+    return 2 * ((q * u) @ w), 2 * (three * arm).sum(axis=0), 2 * three.sum(axis=0), float(q @ u**2), slopes
 
 
 def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray,
@@ -169,8 +175,9 @@ def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndar
 
     Sums run over slabs of 64 nodes; logits of size up to :math:`\Lambda` are wrong by at most :math:`(k+2)\varepsilon\Lambda`, and up
     to three weights, each a quotient of such exponentials, make a term. The weights of a mixture `teacher`, (m, k) means with nodes
-    within `extent` of one of them, have logits up to :math:`\Lambda^*`, and the loss two of them. Where the space was `reduced`, differences lost at
-    most :math:`\rho\varepsilon` of their length, :math:`\rho` being 12 times the root of their number.
+    within `extent` of one of them, have logits up to :math:`\Lambda^*`, and the loss two of them. Where the space was `reduced`,
+    differences lost at most :math:`\rho\varepsilon` of their length, :math:`\rho` being 12 times the root of their number; those of a
+    mixture are taken from its first mean, and D may be off by :math:`4\rho\varepsilon` times the farthest of the others as well.
     """
     epsilon, k = np.finfo(np.float64).eps, deviations.shape[1]
     logit = logit_range(centre, deviations, radius)
@@ -178,7 +185,8 @@ def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndar
     apart = np.linalg.norm(teacher[:, None] - teacher, axis=-1).max() if several else 0.0
     target = apart * (extent + apart / 2)  # logits are taken from the component nearest to a node
     factor = nodes / 64 + 24 + 6 * (k + 2) * logit + 4 * (k + 2) * target
-    if reduced:
-        rows = len(deviations) + (len(teacher) - 1 if several else 0)
-        factor += DROPPED * np.sqrt(rows) * (6 + 12 * logit + 4 * target)
-    return epsilon * factor * demand.scales
+    if not reduced:
+        return epsilon * factor * demand.scales
+    lost = DROPPED * np.sqrt(len(deviations) + (len(teacher) - 1 if several else 0))
+    off = epsilon * (factor + lost * (6 + 12 * logit + 4 * target)) * demand.scales
+    return off + epsilon * 4 * lost * apart * demand.slopes if several else off

@@ -142,3 +142,19 @@ def test_rounding_grows_with_what_is_rounded():
     # 4 (k + 2) eps times the largest logit 2 * 8 + 2 of the scales
     assert_allclose(two - plain, 12 * 18 * np.finfo(float).eps * demand.scales, rtol=1e-9)
     assert (far > 5 * (two - plain)).all() and (less > two).all()
+
+
+@pytest.mark.parametrize("far", [3.0, 12.0])
+def test_a_mean_beside_a_far_component_in_a_reduced_space(far):
+    """Positions are kept from the first component: beside another one 1e-9 away they are good to the rounding of `far`, and it shows."""
+    means, params = np.zeros((2, 9)), np.zeros((2, 9))
+    means[1, :2] = far * np.array([0.6, 0.8])
+    params[0, 4], params[1] = 1.0, means[1] + 1e-9 * np.array([0.8, -0.6, 0, 0, 0, 0, 0, 0, 0])
+    found = op.ScoreMatching(op.GaussianMixture(means), rule=op.Auto(tol=1e-8)).estimate(params)
+    turn = np.array([[0.6, 0.8, 0], [0.8, -0.6, 0], [0, 0, 1]]).T  # along the components, across, towards the first mean
+    places, seen = means[:, [0, 1, 4]] @ turn, params[:, [0, 1, 4]] @ turn
+    places[1], seen[1] = (far, 0, 0), (far, 1e-9, 0)  # as it is meant, without rounding
+    plain = op.ScoreMatching(op.GaussianMixture(places), rule=op.Auto(tol=1e-8)).estimate(seen)
+    assert found.bounds is not None and plain.bounds is not None
+    assert (np.linalg.norm(found.grad[:, [0, 1, 4]] @ turn - plain.grad, axis=1) <= found.grad_error + plain.grad_error).all()
+    assert found.bounds.rounding.grad[1] > np.finfo(float).eps * far

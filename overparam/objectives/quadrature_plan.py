@@ -234,9 +234,10 @@ class QuadraturePlan(Plan):
         value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
         if len(self._frame.means) == 1:
             two, three, moment = np.empty(n), np.empty(n), np.empty(n)
-            square = evaluator.majorants(centre, deviations, two, three, moment)
+            square, slopes = evaluator.majorants(centre, deviations, two, three, moment), None
         else:
-            two, three, moment, square = mixture_majorants(measure.nodes, measure.weights, self._frame, centre, deviations)
+            two, three, moment, square, slopes = mixture_majorants(measure.nodes, measure.weights, self._frame, centre, deviations)
+            slopes = np.insert(slopes, n, slopes[:n].mean()) if self._moving else slopes
         magnitudes, near = np.linalg.norm(rows, axis=1), two
         scales = two + three + moment
         if self._moving:
@@ -254,7 +255,7 @@ class QuadraturePlan(Plan):
                 part[:n] = np.ldexp(part[:n], -lift)
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
                         np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank)
-        demand = Demand(size, np.append(magnitudes, value), np.append(scales, square))
+        demand = Demand(size, np.append(magnitudes, value), np.append(scales, square), slopes)
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 

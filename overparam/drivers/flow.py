@@ -41,7 +41,7 @@ class _Flow(Stepper):
         self._frame: np.ndarray | None = None
         self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
         self._reached: tuple[float, State] | None = None
-        self._longest = np.inf
+        self._first: float | None = None  # length of the next integrator's first step, where it is known
         self._taken, self._record = first_step, 0
         self.evaluations = 0
 
@@ -94,8 +94,9 @@ class _Flow(Stepper):
         self._cut_around(self._chart.start)
         # records are interpolated: the last step may go beyond the last of them
         end = float(self._logs[-1]) + 1e-3
-        self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol, atol=self._rtol, max_step=self._longest)
-        self._longest = np.inf
+        self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol, atol=self._rtol,
+                             first_step=None if self._first is None else min(self._first, end - s))
+        self._first = None
 
     def _slope(self, s: float, y: np.ndarray) -> np.ndarray:
         """dy/ds."""
@@ -126,7 +127,7 @@ class _Flow(Stepper):
             settled, moving = self._plan.settle(state)
             same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre))
             if same and not self._agree(old, self._plan, solver.y):
-                self._plan, self._solver, self._longest = None, None, (solver.t - solver.t_old) / 4
+                self._plan, self._solver, self._first = None, None, (solver.t - solver.t_old) / 4
                 return  # the step is taken again from where it began, under a plan made there
         self._taken += 1
         self._last, self._reached = (solver, chart), (solver.t, state)

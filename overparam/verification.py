@@ -16,7 +16,7 @@ from overparam.planning import Auto
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Trajectory
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "repeat", "verify"]
 
 _NUDGE = 1e-15  # a few units in the last place of the deviations
 _DOMINATES = 0.3  # rounding is named where it explains this part of the difference
@@ -106,20 +106,12 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     >>> bool(op.verify(traj).params_difference.max() < 1e-7)
     True
     """
-    factor = check_real(factor, "factor", minimum=1.0)
-    if not isinstance(trajectory, Trajectory):
-        raise ValueError(f"trajectory must be an overparam.Trajectory; got {trajectory!r}"[:300])
-    objective = trajectory.objective
-    rule = getattr(objective, "rule", None)
-    if not isinstance(rule, Auto):
-        raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; this one used {rule!r}")
-    if trajectory.driver not in DRIVERS:
-        raise ValueError(f"the driver {trajectory.driver!r} of this trajectory is not known here, so it cannot be repeated")
-    finer = Auto(**{**rule.settings(), "tol": max(rule.tol / factor, 1e-14)})
+    finer = _finer(trajectory, factor)
+    rule, objective = trajectory.objective.rule, trajectory.objective.with_rule(finer)
     state = trajectory.states[0]
     mean = state.deviations.mean(axis=0)
     nudged = state.moved(state.centre + np.exp(state.log_scale) * mean, (state.deviations - mean) * (1 + _NUDGE * _signs(state)))
-    again, other = (_repeated(trajectory, objective.with_rule(finer), start, progress) for start in (state, nudged))
+    again, other = (_repeated(trajectory, objective, start, progress, factor) for start in (state, nudged))
     count = min(len(trajectory), len(again), len(other))
     with np.errstate(divide="ignore", invalid="ignore"):
         losses = np.abs(trajectory.loss[:count] / again.loss[:count] - 1)
@@ -131,18 +123,54 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
         status=again.status)
 
 
+def repeat(trajectory: Trajectory, factor: float = 100.0, *, progress: bool | None = None) -> Trajectory:
+    """Return the same run again, from its first record, at its tolerance divided by `factor`.
+
+    Parameters
+    ----------
+    trajectory, factor, progress
+        As for :func:`verify`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`verify`.
+    KeyboardInterrupt
+        On Ctrl-C: half a repetition says nothing.
+    """
+    finer = _finer(trajectory, factor)
+    return _repeated(trajectory, trajectory.objective.with_rule(finer), trajectory.states[0], progress, factor)
+
+
+def _finer(trajectory: Trajectory, factor: float) -> Auto:
+    """The run's rule with its tolerance divided; ValueError where there is none."""
+    factor = check_real(factor, "factor", minimum=1.0)
+    if not isinstance(trajectory, Trajectory):
+        raise ValueError(f"trajectory must be an overparam.Trajectory; got {trajectory!r}"[:300])
+    rule = getattr(trajectory.objective, "rule", None)
+    if not isinstance(rule, Auto):
+        raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; this one used {rule!r}")
+    if trajectory.driver not in DRIVERS:
+        raise ValueError(f"the driver {trajectory.driver!r} of this trajectory is not known here, so it cannot be repeated")
+    return Auto(**{**rule.settings(), "tol": max(rule.tol / factor, 1e-14)})
+
+
 def _signs(state: State) -> np.ndarray:
     """A fixed pattern of ±1, one for each coordinate."""
     return np.random.default_rng(0).choice([-1.0, 1.0], size=state.deviations.shape)
 
 
-def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bool | None) -> Trajectory:
+def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bool | None, factor: float) -> Trajectory:
     """The same run again under another objective, from `start`."""
     first = {name: getattr(trajectory, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
     beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None],
                         log_scales=np.array([start.log_scale]), observed={}, objective=objective, problem=objective.describe(),
                         status="completed")
-    repeated = DRIVERS[trajectory.driver](beginning, steps=int(trajectory.steps[-1] - trajectory.steps[0]), progress=progress)
+    if "t_end" in trajectory.settings:  # a flow has a tolerance of its own
+        length = {"t_end": float(trajectory.times[-1]), "rtol": max(trajectory.settings["rtol"] / factor, 1e-13)}
+    else:
+        length = {"steps": int(trajectory.steps[-1] - trajectory.steps[0])}
+    repeated = DRIVERS[trajectory.driver](beginning, **length, progress=progress)
     if repeated.status == "interrupted":  # half a repetition verifies nothing
         raise KeyboardInterrupt
     return repeated

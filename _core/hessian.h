@@ -29,7 +29,7 @@ typedef struct op_hessian_job {
     const double *centre, *delta, *log_prior; /* (k,), (n, k), (n,) */
     const double *direction;   /* (n, k): sums the product H * direction; NULL: sums H itself */
     double *result;            /* OUT (n k, n k) symmetric, or (n, k) */
-    double *square, *unit;     /* OUT (n, n) symmetric */
+    double *square, *unit;     /* OUT (n, n) symmetric; NULL with a direction: not wanted, they cost more than the product */
 } op_hessian_job;
 
 /* Sums over the nodes of a job; result, square and unit are overwritten. */

@@ -53,10 +53,10 @@ def hessian(
     const double[::1] log_weights,  # IN (n,)
     const double[:, ::1] direction,  # IN (n, k) or None
     double[:, ::1] result,  # OUT (n k, n k), or (n, k) with a direction
-    double[:, ::1] square,  # OUT (n, n)
+    double[:, ::1] square,  # OUT (n, n); both may be None with a direction
     double[:, ::1] unit,  # OUT (n, n)
 ):
-    """The Hessian, or its product with `direction`, and the two sums for directions off the axes; all are overwritten."""
+    """The Hessian, or its product with `direction`, and the two sums for directions off the axes; overwritten."""
     cdef op_hessian_job job
     cdef Py_ssize_t n = deviations.shape[0], k = deviations.shape[1], count = nodes.shape[0]
     cdef void *memory
@@ -67,8 +67,14 @@ def hessian(
     check(shape(target), (1 if target.shape[0] == 1 else count, k), "target")
     check((centre.shape[0],), (k,), "centre")
     check((log_weights.shape[0],), (n,), "log_weights")
-    check(shape(square), (n, n), "square")
-    check(shape(unit), (n, n), "unit")
+    if square is not None and unit is not None:
+        check(shape(square), (n, n), "square")
+        check(shape(unit), (n, n), "unit")
+        job.square, job.unit = &square[0, 0], &unit[0, 0]
+    elif direction is None:
+        raise ValueError("square and unit are needed without a direction")
+    else:
+        job.square = job.unit = NULL
     if direction is None:
         check(shape(result), (n * k, n * k), "result")
         job.direction = NULL
@@ -79,7 +85,7 @@ def hessian(
     job.n, job.k, job.count = n, k, count
     job.nodes, job.weights, job.target, job.constant = &nodes[0, 0], &weights[0], &target[0, 0], target.shape[0] == 1
     job.centre, job.delta, job.log_prior = &centre[0], &deviations[0, 0], &log_weights[0]
-    job.result, job.square, job.unit = &result[0, 0], &square[0, 0], &unit[0, 0]
+    job.result = &result[0, 0]
     memory = malloc(op_hessian_workspace(&job) * sizeof(double) + 64)
     if memory == NULL:
         raise MemoryError

@@ -209,9 +209,10 @@ void OP_HESSIAN(const op_hessian_job *job, double *workspace)
             const ptrdiff_t node = start + b < job->count ? start + b : job->count - 1;
             const double q = start + b < job->count ? 2.0 * job->weights[node] : 0.0;
             op_hessian_node(&work, job, node, b, q);
-            op_hessian_rows(&work, job, b, q);
+            if (job->square) op_hessian_rows(&work, job, b, q);
             if (job->direction) op_hessian_product(&work, job, b, q);
         }
+        if (job->square == NULL) continue;
         if (work.wide) op_hessian_update(work.row, work.scaled, work.rows, 0, 1, work.wide, work.sum);
         op_hessian_update(work.row_n, work.scaled_n, work.rows, 0, 1, work.few, work.square);
         for (int b = 0; b < OP_CHUNK; b++) { /* the last row of a node is w: now with itself */
@@ -222,5 +223,5 @@ void OP_HESSIAN(const op_hessian_job *job, double *workspace)
         }
         op_hessian_update(work.row_n, work.scaled_n, work.rows, k + 1, k + 2, work.few, work.unit);
     }
-    op_hessian_finish(&work, job);
+    if (job->square) op_hessian_finish(&work, job);
 }

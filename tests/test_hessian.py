@@ -55,6 +55,9 @@ def test_kernel_is_the_twin(n, k, nodes, constant, prior):
     assert_allclose(product, np.einsum("iajb,jb->ia", expected[0], direction), rtol=0, atol=n * k * ROUNDING * size)
     assert_array_equal(square, found[1])
     assert_array_equal(unit, found[2])
+    alone = np.empty((n, k))
+    hessian(x, q, np.ascontiguousarray(t.reshape(-1, k)), c, delta, log_weights, direction, alone, None, None)
+    assert_array_equal(alone, product)
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 2), (2, 1), (4, 3)])
@@ -94,6 +97,8 @@ def test_kernel_checks_shapes():
     for place, bad in wrong.items():
         with pytest.raises(ValueError, match="must have shape"):
             hessian(*good[:place], bad, *good[place + 1:])
+    with pytest.raises(ValueError, match="square and unit are needed"):
+        hessian(*good[:8], None, None)
 
 
 def test_kernel_in_threads():
@@ -314,6 +319,17 @@ def test_error_is_below_its_bound(kind, rank, tol):
         assert found.error <= tol * norm * (1 + tol) + 1e-10 * norm
         apart = np.linalg.norm(as_matrix(obj.hessian(params) - fine.hessian(params)), 2)
         assert apart <= found.error + 1e-11 * norm + 1e-13 * norm * (1 + np.abs(params).max() ** 2)
+
+
+def test_many_parameters():
+    """More coordinates than the norm is taken of exactly: products give a lower bound of it, and the tolerance is met a fortiori."""
+    params = 0.5 * np.random.default_rng(0).standard_normal((210, 1))
+    obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-6))
+    exact = op.ScoreMatching(op.Gaussian([0.0])).hessian(params)
+    _, found = obj._curvature(params)
+    norm = np.linalg.norm(as_matrix(exact), 2)
+    assert np.linalg.norm(as_matrix(found.hessian - exact), 2) <= found.error <= 1e-6 * norm
+    close(obj.hvp(params, params), np.einsum("iajb,jb->ia", exact, params), 1e-6)
 
 
 def test_bound_of_a_mixture():

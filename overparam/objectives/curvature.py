@@ -6,8 +6,8 @@ With :math:`e_i=x-\mu_i`, :math:`m_i=\mu_i-v`, :math:`g_i=D+\langle m_i,D\rangle
           +\delta_{ij}w_i\{g_ie_i^\top+e_iD^\top-\langle m_i,D\rangle I\}\big].
 
 It is quadratic in x off the span of the differences, where one node, the mean, would miss the variance: along such a direction the
-block is :math:`I` times the *outside* sum :math:`2\,\mathbb E[w_iw_j(1+\langle m_i,m_j\rangle-\langle m_i+m_j,D\rangle)]`, and on an axis of
-the frame that has one node the coefficient of :math:`e_ie_j^\top` is added. The derivation of all bounds is in docs/numerics.md.
+block is :math:`I` times the *outside* sum :math:`2\,\mathbb E[w_iw_j(1+\langle m_i,m_j\rangle-\langle m_i+m_j,D\rangle)]`, and on an
+axis of the frame that has one node the coefficient of :math:`e_ie_j^\top` is added. The derivation of all bounds is in docs/numerics.md.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from overparam.quadrature import NEUTRAL, Axis, Cloud, Frame, Grid, Layout, herm
 __all__ = ["Curvature", "refined", "sums"]
 
 _BLOCK = 8192  # nodes written out at a time: 200 kB in rank 3
+_WORK = 2e9  # multiplications in one call of the kernel, some seconds at most: Python looks at signals in between
 _PAIRS = 64  # parameters up to which distances are taken pair by pair, as in the gradient's majorants
-_WHOLE = 600  # reduced coordinates up to which the norm is taken of the whole Hessian
+_WHOLE = 200  # reduced coordinates up to which the norm is taken of the whole Hessian
 _SAFETY, _TRUST = 1.1, 0.03  # as in overparam.bounds
 _FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 1e-3, 8)])
 _CIRCLE = 2.5
@@ -46,8 +47,8 @@ class Curvature:
         None when only a product was asked for.
     product : (n, k) array, or None
         The Hessian times a direction.
-    outside : (n, n) array
-        The block along every direction outside the basis is ``outside[i, j] * I``.
+    outside : (n, n) array, or None
+        The block along every direction outside the basis is ``outside[i, j] * I``; None if it was not asked for.
     error : float
         Bound on the spectral norm of the error, rounding not counted; NaN for nodes that come without one.
     nodes : int
@@ -55,33 +56,33 @@ class Curvature:
 
     hessian: np.ndarray | None
     product: np.ndarray | None
-    outside: np.ndarray
+    outside: np.ndarray | None
     error: float
     nodes: int
 
 
-def blocks(layout: Layout, frame: Frame) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Nodes (N, k), weights (N,) and targets (N, k) or (1, k) of a layout, a few thousand nodes at a time."""
+def blocks(layout: Layout, frame: Frame, most: int = _BLOCK) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Nodes (N, k), weights (N,) and targets (N, k) or (1, k) of a layout, `most` nodes at a time."""
     if layout.sampled:
         from overparam.objectives.quadrature_plan import Measure
 
         measure = Measure.of(layout, frame)
         target = np.atleast_2d(measure.target)
-        for first in range(0, len(measure.nodes), _BLOCK):
-            part = slice(first, first + _BLOCK)
+        for first in range(0, len(measure.nodes), most):
+            part = slice(first, first + most)
             yield measure.nodes[part], measure.weights[part], target if len(target) == 1 else target[part]
         return
     single = len(frame.means) == 1
     for grid, mean, share in zip(layout.grids, frame.means, frame.teacher_weights, strict=True):
-        for z, weights in _pieces(grid):
+        for z, weights in _pieces(grid, most):
             nodes = mean + z
             yield nodes, share * weights, mean[None] if single else posterior_mean(nodes, frame.means, frame.teacher_weights)
 
 
-def _pieces(grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces(grid: Grid, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     orders = tuple(axis.order for axis in grid.axes)
-    for first in range(0, grid.size, _BLOCK):
-        places = np.unravel_index(np.arange(first, min(first + _BLOCK, grid.size)), orders)
+    for first in range(0, grid.size, most):
+        places = np.unravel_index(np.arange(first, min(first + most, grid.size)), orders)
         z = np.stack([axis.nodes[place] for axis, place in zip(grid.axes, places, strict=True)], axis=1)
         yield z, np.prod([axis.weights[place] for axis, place in zip(grid.axes, places, strict=True)], axis=0)
 
@@ -94,40 +95,49 @@ def flat_axes(layout: Layout) -> np.ndarray:
     return np.array([axis.order == 1 for axis in grid.axes])
 
 
-def sums(layout: Layout, frame: Frame, centre: np.ndarray, deviations: np.ndarray, direction: np.ndarray | None = None) -> Curvature:
-    """The Hessian at ``centre + deviations`` in the frame, or its product with `direction` (n, k), over a layout's nodes."""
+def sums(layout: Layout, frame: Frame, centre: np.ndarray, deviations: np.ndarray, direction: np.ndarray | None = None,
+         outside: bool = True) -> Curvature:
+    """The Hessian at ``centre + deviations`` in the frame, or its product with `direction` (n, k), over a layout's nodes.
+
+    Without `outside` a product is not burdened with the (n, n) sums for directions off the basis.
+    """
     from overparam._core.hessian import hessian
 
     n, k = deviations.shape
-    shape = (n * k, n * k) if direction is None else (n, k)
-    total, square, unit = np.zeros(shape), np.zeros((n, n)), np.zeros((n, n))
-    parts = np.empty(shape), np.empty((n, n)), np.empty((n, n))
+    flat = np.flatnonzero(flat_axes(layout))
+    shapes = [(n * k, n * k) if direction is None else (n, k)]
+    if direction is None or outside or flat.size:
+        shapes += [(n, n), (n, n)]
+    totals, parts = [np.zeros(shape) for shape in shapes], [np.empty(shape) for shape in shapes]
     with np.errstate(divide="ignore"):
         log_weights = np.log(frame.weights)
     centre, deviations = np.ascontiguousarray(centre), np.ascontiguousarray(deviations)
     direction = None if direction is None else np.ascontiguousarray(direction)
-    for nodes, weights, target in blocks(layout, frame):
-        hessian(nodes, weights, target, centre, deviations, log_weights, direction, *parts)
-        for whole, part in zip((total, square, unit), parts, strict=True):
+    most = int(np.clip(_WORK / ((k + 2) * n * k * (n * k if direction is None else n)), 64, _BLOCK))
+    for nodes, weights, target in blocks(layout, frame, most):
+        hessian(nodes, weights, target, centre, deviations, log_weights, direction, *(*parts, None, None)[:3])
+        for whole, part in zip(totals, parts, strict=True):
             whole += part
-    flat = np.flatnonzero(flat_axes(layout))
+    total, square, unit = totals if len(totals) == 3 else (*totals, None, None)
+    whole_outside = None if square is None else square + unit
     if direction is not None:
-        total[:, flat] += square @ direction[:, flat]
-        return Curvature(None, total, square + unit, np.nan, layout.size)
+        if flat.size:
+            total[:, flat] += square @ direction[:, flat]
+        return Curvature(None, total, whole_outside, np.nan, layout.size)
     total = total.reshape(n, k, n, k)
     total[:, flat, :, flat] += square
-    return Curvature(total, None, square + unit, np.nan, layout.size)
+    return Curvature(total, None, whole_outside, np.nan, layout.size)
 
 
 def _norm(layout: Layout, frame: Frame, centre: np.ndarray, deviations: np.ndarray) -> float:
     """Spectral norm of the Hessian within the frame, or (many coordinates) a lower bound from a few products."""
     size = deviations.size
     if size <= _WHOLE:
-        return float(np.linalg.norm(sums(layout, frame, centre, deviations).hessian.reshape(size, size), 2))
+        return float(np.abs(np.linalg.eigvalsh(sums(layout, frame, centre, deviations).hessian.reshape(size, size))).max())
     vector = np.random.default_rng(0).standard_normal(deviations.shape)
     for _ in range(4):
         vector = vector / np.linalg.norm(vector)
-        vector = sums(layout, frame, centre, deviations, vector).product
+        vector = sums(layout, frame, centre, deviations, vector, outside=False).product
     return float(np.linalg.norm(vector))
 
 

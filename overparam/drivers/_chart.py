@@ -23,6 +23,8 @@ __all__ = ["Chart"]
 _SOFT = 0.01  # epsilon above: z may shrink to a tenth before its amplitude stops following
 _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squares of smaller ones are not float64's
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
+_PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
+_STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
 
 
@@ -106,6 +108,15 @@ class Chart:
             if self.far:
                 out[0] = follow
         return out
+
+    def ahead(self, y: np.ndarray, rate: np.ndarray) -> State | None:
+        """The state at which the widest column, growing as y does at `rate`, will be wider by a part; None if it does not grow, or not
+        faster than the rest changes: no straight line leads there.
+        """
+        growth = float(rate[self._g][int(np.argmax(y[self._g]))])
+        if growth <= 0 or np.abs(rate).max() > _STRAIGHT * growth:
+            return None
+        return self.state(y + _PART / growth * rate)
 
     def outgrown(self, y: np.ndarray) -> bool:
         """Whether another chart serves better: the centre has come closer than the deviations are wide, or the other way round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = ["gradient_flow"]
 
 _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
 _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
+_SHRUNK = 0.4  # a plan is looked at again when velocities fall to this part of what they were
 _WILD = 10.0  # far more than an entry of y (logarithms, and numbers of order one) changes in a step
 
 
@@ -37,7 +39,10 @@ class _Flow(Stepper):
     def __init__(self, objective: Objective, times: np.ndarray, rtol: float, most: int, first_step: int) -> None:
         self._objective, self._rtol, self._most = objective, rtol, most
         self._times, self._logs = times, np.log1p(times)
-        self._plan: Plan | None = None
+        self._tol = getattr(getattr(objective, "rule", None), "tol", None)
+        self._plan: Plan | None = None  # under which the integrator works
+        self._record_plan: Plan | None = None  # of records that it does not serve: they lie a little behind
+        self._speed = self._fastest = 0.0  # of the deviations, now and at most since the plan was last looked at
         self._frame: np.ndarray | None = None
         self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
         self._reached: tuple[float, State] | None = None
@@ -48,8 +53,18 @@ class _Flow(Stepper):
     # --- what the loop asks ------------------------------------------------------------------------------------------
 
     def look(self, state: State) -> Evaluation:
+        for plan in (self._plan, self._record_plan):
+            if plan is not None and plan.covers(state):
+                self.evaluations += 1
+                found = plan.evaluate(state)
+                if self._serves(found):
+                    if plan is self._plan:
+                        self._fastest = self._speed
+                    return found
+        self._record_plan = plan = self._objective.plan(state, self._plan if self._record_plan is None else self._record_plan)
+        self._plan = plan if self._plan is None else self._plan
         self.evaluations += 1
-        return self._plan_for(state).evaluate(state)
+        return plan.evaluate(state)
 
     def rough_look(self, state: State) -> Evaluation:
         return by_sampling(self._objective, state)
@@ -77,17 +92,47 @@ class _Flow(Stepper):
 
     # --- integration -------------------------------------------------------------------------------------------------
 
-    def _plan_for(self, state: State) -> Plan:
-        if self._plan is None or not self._plan.covers(state):
-            self._plan = self._objective.plan(state, self._plan)
+    def _serves(self, found: Evaluation) -> bool:
+        """Whether a plan still keeps its promise where it found this: it was made where loss and gradient were larger, perhaps."""
+        if self._tol is None or found.bounds is None:
+            return True
+        steps, edges = found.bounds.discretisation, found.bounds.truncation
+        most = self._tol * np.linalg.norm(found.rows, axis=1).max()
+        return bool(steps.value + edges.value <= self._tol * found.value and (steps.grad + edges.grad <= most).all())
+
+    def _worn(self, state: State) -> bool:
+        """Whether the plan has to be replaced: outside its box, or because what it was made for has shrunk."""
+        if not self._plan.covers(state):
+            return True
+        if self._speed >= _SHRUNK * self._fastest:
+            return False
+        self._fastest = self._speed
+        self.evaluations += 1
+        return not self._serves(self._plan.evaluate(state))
+
+    def _plan_at(self, state: State) -> Plan:
+        self._plan, self._fastest = self._objective.plan(state, self._plan), 0.0
         return self._plan
+
+    def _plan_ahead(self, y: np.ndarray, state: State) -> Plan:
+        """A plan for `state` where deviations grow: made where they will soon be, since a box has more room below than above."""
+        ahead = self._chart.ahead(y, self._rate)
+        if ahead is not None:
+            with suppress(TooHardError):  # there; not here, perhaps
+                plan = self._objective.plan(ahead, self._plan)
+                if plan.covers(state) and self._serves(plan.evaluate(state)):
+                    self._plan, self._fastest = plan, 0.0
+                    return plan
+        return self._plan_at(state)
 
     def _begin(self) -> None:
         """A chart for the state that was reached, and a fresh integrator."""
         from scipy.integrate import LSODA
 
         s, state = self._reached
-        settled, moving = self._plan_for(state).settle(state)
+        if self._plan is None or not self._plan.covers(state):
+            self._plan_at(state)
+        settled, moving = self._plan.settle(state)
         if self._frame is None:
             self._frame = _frame_along(settled.centre)
         self._chart = Chart(settled, moving, self._frame)
@@ -106,7 +151,11 @@ class _Flow(Stepper):
                                f"{self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
         chart = self._chart
         y = np.clip(y, self._lowest, self._highest)
-        return np.exp(s) * chart.slope(y, *self._velocity(self._plan, y))
+        velocities = self._velocity(self._plan, y)
+        self._speed = float(np.abs(velocities[1]).max())
+        self._fastest = max(self._fastest, self._speed)
+        self._rate = chart.slope(y, *velocities)
+        return np.exp(s) * self._rate
 
     def _velocity(self, plan: Plan, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         chart, frame = self._chart, self._chart.frame
@@ -122,8 +171,8 @@ class _Flow(Stepper):
             raise RuntimeError(f"the integrator gave up at flow time {self._now():.6g} of {self._times[-1]:.6g} (rtol={self._rtol:g}): "
                                f"{said} Raise rtol, or lower the rule's tolerance")
         state, same = chart.state(solver.y), True
-        if not self._plan.covers(state):
-            old, self._plan = self._plan, self._objective.plan(state, self._plan)
+        if self._worn(state):
+            old, _ = self._plan, self._plan_ahead(solver.y, state)
             settled, moving = self._plan.settle(state)
             same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre))
             if same and not self._agree(old, self._plan, solver.y):
@@ -141,10 +190,14 @@ class _Flow(Stepper):
         self._lowest, self._highest = y - room, y + room
 
     def _agree(self, old: Plan, new: Plan, y: np.ndarray) -> bool:
-        """Whether the velocities at y under two plans are the same to the integrator."""
+        """Whether the velocities at y under two plans are the same to the integrator.
+
+        A centre at rest is pulled back at the rate 2/n: there its velocity is rounding, and that is nothing against its own unit.
+        """
         most = _AGREE * max(self._rtol, getattr(getattr(self._objective, "rule", None), "tol", 0.0))
-        parts = zip(self._velocity(old, y), self._velocity(new, y), strict=True)
-        return all(np.abs(one - two).max() <= most * np.abs(two).max() for one, two in parts)
+        parts = zip(self._velocity(old, y), self._velocity(new, y), (self._chart.open(y)[3] / len(self._chart.template.deviations), 0.0),
+                    strict=True)
+        return all(np.abs(one - two).max() <= most * max(np.abs(two).max(), least) for one, two, least in parts)
 
     def _now(self) -> float:
         return float(np.expm1(self._reached[0]))

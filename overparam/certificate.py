@@ -13,9 +13,9 @@ import numpy as np
 from overparam._softmax import responsibilities
 from overparam.bounds import Majorant, arms, hermite_error, trapezoid_error
 from overparam.geometry import DROPPED
-from overparam.quadrature import Frame, Layout
+from overparam.quadrature import Frame, Grid, Layout
 
-__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "rounding", "truncation"]
+__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "rounding", "tight_scales", "truncation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +32,15 @@ class Demand:
         Integral of the absolute integrand, or somewhat more: what rounding is proportional to.
     slopes : (q,) array, optional
         How much they may change per unit by which D does (mixture teachers).
+    plain : (q,) array, optional
+        The scales without what is known of tight states, where that is more.
     """
 
     size: Majorant
     magnitudes: np.ndarray
     scales: np.ndarray
     slopes: np.ndarray | None = None
+    plain: np.ndarray | None = None
 
     #: Rounding seen, relative to the scales: below 10 eps over the tests' configurations. No tolerance asks for less.
     LEVEL = 32 * np.finfo(np.float64).eps
@@ -160,6 +163,35 @@ def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray,
     return rows, loss
 
 
+def tight_scales(grid: Grid, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    r"""(n + 2,) scales of deviation rows, mean row and loss where all logits are small; inf where they are not.
+
+    One Gaussian at 0, equal weights, centre c, :math:`\delta=\max\|\delta_i\|`, :math:`y=x-c`. While every logit is within 1/4 the
+    kernel forms :math:`w_i-\frac1n` from expm1, of size at most :math:`3.1\,\delta(\|y\|+\frac\delta2)/n`, and D from it: at most
+    :math:`\tilde D=\|c\|+\|\bar\delta\|+3.1\,\delta^2(\|y\|+\frac\delta2)`. A row is then at most
+    :math:`\frac{2\delta}n\tilde D\,(6.4\|y\|+8.2\,\delta)`, their mean :math:`\frac2n\tilde D\,(1+3.3\,\delta^2)`. Near the target these
+    fall like the cube and the square of the deviations, as rows and root of the loss do. A logit's rounding counts against
+    :math:`\delta\|y\|` itself here, and not against 1, which is the last factor.
+    """
+    n, k = deviations.shape
+    longest, distance = float(np.linalg.norm(deviations, axis=1).max()), float(np.linalg.norm(centre))
+    reach = float(np.linalg.norm([np.abs(axis.nodes).max() for axis in grid.axes]))
+    if not longest * (reach + distance) + longest**2 / 2 < 0.25:
+        return np.full(n + 2, np.inf)
+    sums = np.array([axis.weights.sum() for axis in grid.axes])
+    mass = float(sums.prod())
+    second = mass * float(sum((axis.weights @ axis.nodes**2) / total for axis, total in zip(grid.axes, sums, strict=True)))
+    second = 2 * second + 2 * mass * distance**2  # of y
+    first = np.sqrt(mass * second)
+    apart = distance + float(np.linalg.norm(deviations.mean(axis=0)))
+    rise = 3.1 * longest**2  # of D~ with |y|
+    row = 2 * longest / n * (apart * (6.4 * first + 8.2 * longest * mass)
+                             + rise * (6.4 * second + 11.4 * longest * first + 4.1 * longest**2 * mass))
+    mean = 2 / n * (apart * mass + rise * (first + longest / 2 * mass)) * (1 + 3.3 * longest**2)
+    loss = 2 * apart**2 * mass + 2 * rise**2 * (2 * second + longest**2 / 2 * mass)
+    return np.concatenate([np.full(n, row), [mean, loss]]) * (1 + (k + 2) / 4)
+
+
 def logit_range(centre: np.ndarray, deviations: np.ndarray, radius: float) -> float:
     r"""Largest size of a logit :math:`\langle x-c,\delta_i\rangle-\|\delta_i\|^2/2` over nodes within `radius` of the origin."""
     with np.errstate(over="ignore"):
@@ -188,5 +220,6 @@ def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndar
     if not reduced:
         return epsilon * factor * demand.scales
     lost = DROPPED * np.sqrt(len(deviations) + (len(teacher) - 1 if several else 0))
-    off = epsilon * (factor + lost * (6 + 12 * logit + 4 * target)) * demand.scales
+    plain = demand.scales if demand.plain is None else demand.plain
+    off = epsilon * (factor * demand.scales + lost * (6 + 12 * logit + 4 * target) * plain)
     return off + epsilon * 4 * lost * apart * demand.slopes if several else off

@@ -12,7 +12,7 @@ import numpy as np
 
 from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
-from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, mixture_majorants, rounding, truncation
+from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, mixture_majorants, rounding, tight_scales, truncation
 from overparam.geometry import align
 from overparam.objectives import curvature
 from overparam.objectives.base import Burst, Evaluation, Plan
@@ -80,8 +80,8 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
     together that all responsibilities are of one order (logits differ by less than about one): then every row is near the mean
     row, and the differences are what the run is about; with equal weights that holds around the target too, where the rows fall
     like the cube of the deviations and a difference of absolute rows would be rounding. Further apart, or under unequal `weights`
-    (n,), single rows may be far smaller than their mean, and each must be accurate by itself. A state with a `log_scale` stands for one that is tighter than
-    float64 can say: it is always tight, however near the target its mean has come.
+    (n,), single rows may be far smaller than their mean, and each must be accurate by itself. A state with a `log_scale` stands for
+    one that is tighter than float64 can say: it is always tight, however near the target its mean has come.
     """
     if state.log_scale:
         return True, bool(np.ptp(weights) == 0)
@@ -249,13 +249,16 @@ class QuadraturePlan(Plan):
             near = two * np.append(np.full(n, narrow), 1.0)
             scales = near + three + moment
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
+        scales = plain = np.append(scales, square)
+        if self._moving and not lift and measure.grid is not None and np.ptp(self._frame.weights) == 0:
+            scales = np.minimum(plain, tight_scales(measure.grid, centre - self._frame.means[0], deviations))
         if lift:
             rows = np.ldexp(rows, -lift)
-            for part in (three, moment, near, scales, magnitudes):
+            for part in (three, moment, near, scales, magnitudes):  # scales and plain are one array then
                 part[:n] = np.ldexp(part[:n], -lift)
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
                         np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank)
-        demand = Demand(size, np.append(magnitudes, value), np.append(scales, square), slopes)
+        demand = Demand(size, np.append(magnitudes, value), scales, slopes, plain)
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 

@@ -1,0 +1,270 @@
+"""Statements that can be checked: the base of all checkers, what they are given, and the list of them."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from overparam._validation import check_choice, check_positive, check_real
+from overparam.objectives.base import Objective
+from overparam.planning import Auto
+from overparam.state import State
+from overparam.theory.report import Conclusion, Constant, Hypothesis, Report
+from overparam.trajectory import Trajectory
+from overparam.verification import repeat
+
+__all__ = ["Example", "Setting", "Theorem", "check", "get", "list_theorems", "register"]
+
+_FACTOR = 100.0  # by which a tolerance is divided to see whether a verdict stands
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a statement is checked on.
+
+    Attributes
+    ----------
+    objective : Objective
+    state : State
+        The start, in the objective's reduced coordinates, whose origin is the target.
+    step_size : float or None
+        Of gradient descent; None where no run and no step size was given.
+    run : Trajectory or None
+    """
+
+    objective: Objective
+    state: State
+    step_size: float | None = None
+    run: Trajectory | None = None
+
+    @classmethod
+    def of(cls, subject: Any, params0: Any = None, step_size: Any = None) -> Setting:
+        """From a run, or from an objective and a start."""
+        if isinstance(subject, Trajectory):
+            if params0 is not None or step_size is not None:
+                raise ValueError("a trajectory brings its own start and step size: leave params0 and step_size out")
+            if subject.objective is None:
+                raise ValueError("this trajectory has no objective (a user's own, from a file): load it with objective=")
+            step = subject.settings.get("step_size")
+            return cls(subject.objective, subject.states[0], None if step is None else float(step), subject)
+        if not isinstance(subject, Objective):
+            raise ValueError(f"check needs a trajectory, or an objective and a start: check(name, obj, params0); got {subject!r}"[:300])
+        if params0 is None:
+            raise ValueError("check needs a start beside the objective: check(name, obj, params0, step_size=...)")
+        step = None if step_size is None else check_positive(step_size, "step_size")
+        return cls(subject, subject.start(params0), step)
+
+    @property
+    def n(self) -> int:
+        """Number of students."""
+        return self.state.n
+
+    @property
+    def d(self) -> int:
+        """Dimension."""
+        return self.state.d
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(n,) mixture weights."""
+        weights = self.objective.weights
+        return np.full(self.n, 1 / self.n) if weights is None else weights
+
+    @property
+    def equal_weights(self) -> bool:
+        """Whether all weights are the same."""
+        return self.objective.weights is None or bool(np.ptp(self.objective.weights) == 0)
+
+    @property
+    def single_teacher(self) -> bool:
+        """Whether the target is one Gaussian."""
+        means = getattr(getattr(self.objective, "teacher", None), "means", None)
+        return means is not None and len(means) == 1
+
+    @property
+    def distances(self) -> np.ndarray:
+        r"""(n,) distances :math:`\|\mu_i-\mu^*\|` of the start from the target, small deviations around a far centre rounded."""
+        return np.linalg.norm(self.state.coordinates, axis=1)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A built-in example of a verdict.
+
+    Attributes
+    ----------
+    verdict : str
+        What is expected.
+    make : callable
+        Returns the arguments of :func:`check` after the name, as a dict.
+    words : str
+        What the example is.
+    """
+
+    verdict: str
+    make: Callable[[], Mapping[str, Any]] = field(repr=False)
+    words: str = ""
+
+
+class Theorem(ABC):
+    """Base of all checkers; derive from it for a statement of your own, and :func:`register` an instance.
+
+    A subclass sets the class attributes and implements :meth:`hypotheses` and :meth:`conclusions`. Statements about points rather than
+    runs overload :meth:`check` instead.
+
+    Attributes
+    ----------
+    name, title, source, statement, latex : str
+        "paper.statement", the statement's name in the paper, where it stands, and what it says in words and as mathematics.
+    tag : str
+        Where the statement comes from: see :data:`overparam.theory.report.TAGS`.
+    constants : tuple of Constant
+        Constants that the paper leaves open, with a value where there is one; ``check(..., C=2.0)`` gives them.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> from overparam.theory import Conclusion, Hypothesis, Theorem
+    >>> class Falls(Theorem):
+    ...     name, title, source, tag = "doctest.falls", "Descent", "this docstring", "derived"
+    ...     statement = "With a step size of at most 0.1 the loss falls."
+    ...     def hypotheses(self, setting, constants):
+    ...         return [Hypothesis("the step size is small", r"\\eta", setting.step_size, "<=", 0.1, tag="derived")]
+    ...     def conclusions(self, setting, constants):
+    ...         loss, error = setting.run.loss, setting.run.loss_error
+    ...         return [Conclusion("the loss falls", "L", loss[-1], "<", loss[0], tag="derived", error=error[0] + error[-1])]
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> traj = op.gradient_descent(obj, [[2.0], [1.5]], step_size=0.1, steps=100)
+    >>> Falls().check(traj).verdict
+    'verified'
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    statement: ClassVar[str]
+    latex: ClassVar[str] = ""
+    tag: ClassVar[str] = "published"
+    constants: ClassVar[tuple[Constant, ...]] = ()
+
+    @abstractmethod
+    def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
+        """What the statement supposes, compared at the start (and the step size) of `setting`."""
+
+    @abstractmethod
+    def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
+        """What the statement promises, compared with the run of `setting`, which is not None."""
+
+    def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
+        """Further numbers worth knowing."""
+        return {}
+
+    def examples(self) -> dict[str, Example]:
+        """Built-in examples by name, at least one for each verdict that can occur."""
+        return {}
+
+    def given(self, values: Mapping[str, Any]) -> dict[str, Constant]:
+        """The constants by name, with the user's `values` put in."""
+        known = {one.name: one for one in self.constants}
+        for key, value in values.items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{self.name} has no constant {key!r}.{hint} Its open constants: {', '.join(known) or 'none'}")
+            known[key] = Constant(key, check_real(value, key), "given")
+        return known
+
+    def check(self, subject: Any = None, params0: Any = None, *, step_size: Any = None, confirm: bool = True, **constants: Any) -> Report:
+        """Check the statement: see :func:`overparam.theory.check`."""
+        known = self.given(constants)
+        setting = Setting.of(subject, params0, step_size)
+        report = self._report(setting, known)
+        if confirm and setting.run is not None and report.verdict in ("verified", "violated"):
+            report = self._confirmed(report, setting, known)
+        return report
+
+    def _report(self, setting: Setting, constants: Mapping[str, Constant]) -> Report:
+        seen = () if setting.run is None else tuple(self.conclusions(setting, constants))
+        return Report(self.name, self.title, self.statement, self.source, self.tag, tuple(self.hypotheses(setting, constants)), seen,
+                      tuple(constants.values()), {} if setting.run is None else self.measured(setting, constants))
+
+    def _confirmed(self, report: Report, setting: Setting, constants: Mapping[str, Constant]) -> Report:
+        """The report, unless a repetition at a hundredth of the tolerance turns the verdict."""
+        if not isinstance(getattr(setting.objective, "rule", None), Auto):
+            return report  # without a tolerance there is nothing to divide: the claims' own errors have to do
+        again = repeat(setting.run, _FACTOR)
+        other = self._report(Setting.of(again), constants).verdict
+        if other == report.verdict:
+            return report
+        return replace(report, unstable=f"the verdict is {report.verdict!r} for this run and {other!r} for its repetition at a hundredth "
+                                        "of the tolerance: a smaller tolerance would decide")
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.title}>"
+
+
+_THEOREMS: dict[str, Theorem] = {}
+
+
+def register(theorem: type[Theorem]) -> type[Theorem]:
+    """Class decorator: enter a checker in the list that :func:`check` knows.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken, or an attribute is missing.
+    """
+    missing = [name for name in ("name", "title", "source", "statement") if not getattr(theorem, name, "")]
+    if missing:
+        raise ValueError(f"{theorem.__name__} needs {', '.join(missing)}")
+    if theorem.name in _THEOREMS:
+        raise ValueError(f"name {theorem.name!r} is taken by another theorem")
+    _THEOREMS[theorem.name] = theorem()
+    return theorem
+
+
+def list_theorems() -> list[str]:
+    """Return the names of all statements that can be checked, sorted."""
+    return sorted(_THEOREMS)
+
+
+def get(name: str) -> Theorem:
+    """Return a checker by name; ValueError that names the nearest."""
+    return _THEOREMS[check_choice(name, "theorem", _THEOREMS)]
+
+
+def check(name: str, subject: Any = None, params0: Any = None, *, step_size: float | None = None, confirm: bool = True,
+          **constants: float) -> Report:
+    """Check a published statement against a run, or its hypotheses against a start.
+
+    Parameters
+    ----------
+    name : str
+        One of ``op.theory.list()``.
+    subject : Trajectory or Objective, optional
+        A run; or an objective, with its start as `params0`, for the hypotheses alone. Lemmas about points may be called without: they
+        bring their own samples.
+    params0 : (n, d) array or State, optional
+    step_size : float, optional
+        For hypotheses about it.
+    confirm : bool
+        Repeat the run at a hundredth of its tolerance, and call the verdict ``undecided`` if it changes. The default; it costs a run.
+    **constants
+        Constants that the paper leaves open, by name.
+
+    Returns
+    -------
+    Report
+        With ``.verdict`` (verified, vacuous, violated, undecided), ``.reason``, hypotheses and conclusions with their margins and tags.
+
+    Raises
+    ------
+    ValueError
+        If the name or a constant is not known, or the subject does not fit the statement.
+    """
+    return get(name).check(subject, params0, step_size=step_size, confirm=confirm, **constants)

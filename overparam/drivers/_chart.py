@@ -13,12 +13,13 @@ through growth and decay, and lets it pass through 0. Amplitudes below float64's
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from overparam.state import State
 
-__all__ = ["Chart"]
+__all__ = ["Chart", "Opened"]
 
 _SOFT = 0.01  # epsilon above: z may shrink to a tenth before its amplitude stops following
 _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squares of smaller ones are not float64's
@@ -26,6 +27,16 @@ _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest a
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
+
+
+class Opened(NamedTuple):
+    """What y stands for, in the frame: centre, amplitudes and z; the centre's amplitude; ln of what amplitudes are to be multiplied by."""
+
+    centre: np.ndarray
+    amplitudes: np.ndarray
+    z: np.ndarray
+    scale: float
+    shift: float
 
 
 class Chart:
@@ -76,28 +87,28 @@ class Chart:
         self._g, self._z = slice(first, first + k), slice(first + k, first + k + n * k)
         self._c = slice(first + k + n * k, None)
 
-    def open(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
-        """Centre, amplitudes and z in the frame; the centre's amplitude; and the logarithm of what amplitudes are to be multiplied by."""
+    def open(self, y: np.ndarray) -> Opened:
+        """What y stands for."""
         g, z = y[self._g], y[self._z].reshape(self._shape)
         if self.moving:  # errors of the integrator must not make a second centre
-            z = z - z.mean(axis=0)
+            z = z - np.add.reduce(z) / len(z)
         shift = min(0.0, float(g.max()) - _LEAST) if self.far else 0.0
         amplitudes = np.exp(g - shift)
         if not self.moving:
-            return self._fixed, amplitudes, z, 1.0, shift
+            return Opened(self._fixed, amplitudes, z, 1.0, shift)
         scale = float(np.exp(y[0])) if self.far else float(amplitudes[self._widest]) ** 2
-        return scale * y[self._c], amplitudes, z, scale, shift
+        return Opened(scale * y[self._c], amplitudes, z, scale, shift)
 
     def state(self, y: np.ndarray) -> State:
         """The state at y."""
         centre, amplitudes, z, _, shift = self.open(y)
         return replace(self.template, centre=centre @ self.frame.T, deviations=(amplitudes * z) @ self.frame.T, log_scale=shift)
 
-    def slope(self, y: np.ndarray, centre_velocity: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+    def slope(self, y: np.ndarray, opened: Opened, centre_velocity: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """dy/dt from the velocities of centre (k,) and of the (rescaled) deviations (n, k), in the frame."""
-        _, amplitudes, z, scale, _ = self.open(y)
+        _, amplitudes, z, scale, _ = opened
         relative = velocity / amplitudes
-        rate = (relative * z).sum(axis=0) / ((z * z).sum(axis=0) + _SOFT * self._shape[0])
+        rate = np.add.reduce(relative * z) / (np.add.reduce(z * z) + _SOFT * self._shape[0])
         out = np.empty_like(y)
         out[self._g] = rate
         out[self._z] = (relative - rate * z).ravel()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_positive, check_real
-from overparam.drivers._chart import Chart
+from overparam.drivers._chart import Chart, Opened
 from overparam.drivers.loop import (
     Advance,
     Stepper,
@@ -42,7 +42,7 @@ class _Flow(Stepper):
         self._tol = getattr(getattr(objective, "rule", None), "tol", None)
         self._plan: Plan | None = None  # under which the integrator works
         self._record_plan: Plan | None = None  # of records that it does not serve: they lie a little behind
-        self._speed = self._fastest = 0.0  # of the deviations, now and at most since the plan was last looked at
+        self._speed, self._least = 0.0, 0.0  # of the deviations, and below which the plan is looked at again
         self._frame: np.ndarray | None = None
         self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
         self._reached: tuple[float, State] | None = None
@@ -57,9 +57,10 @@ class _Flow(Stepper):
             if plan is not None and plan.covers(state):
                 self.evaluations += 1
                 found = plan.evaluate(state)
-                if self._serves(found):
+                used = self._used(found)
+                if used <= 1:
                     if plan is self._plan:
-                        self._fastest = self._speed
+                        self._seen(used)
                     return found
         self._record_plan = plan = self._objective.plan(state, self._plan if self._record_plan is None else self._record_plan)
         self._plan = plan if self._plan is None else self._plan
@@ -92,38 +93,46 @@ class _Flow(Stepper):
 
     # --- integration -------------------------------------------------------------------------------------------------
 
-    def _serves(self, found: Evaluation) -> bool:
-        """Whether a plan still keeps its promise where it found this: it was made where loss and gradient were larger, perhaps."""
+    def _used(self, found: Evaluation) -> float:
+        """The part of its tolerance that a plan needs where it found this: it was made where loss and gradient were larger, perhaps."""
         if self._tol is None or found.bounds is None:
-            return True
+            return 0.0
         steps, edges = found.bounds.discretisation, found.bounds.truncation
-        most = self._tol * np.linalg.norm(found.rows, axis=1).max()
-        return bool(steps.value + edges.value <= self._tol * found.value and (steps.grad + edges.grad <= most).all())
+        errors = np.append(steps.grad + edges.grad, steps.value + edges.value)
+        sizes = np.append(np.full(len(steps.grad), np.linalg.norm(found.rows, axis=1).max()), found.value)
+        with np.errstate(divide="ignore"):
+            return float(np.divide(errors, sizes, out=np.zeros_like(errors), where=errors > 0).max()) / self._tol
+
+    def _seen(self, used: float = 1.0) -> None:
+        """The plan serves now, and will until velocities have fallen to a part; the loss falls a little faster than they do."""
+        self._least = self._speed * min(max(3 * used, _SHRUNK / 4), _SHRUNK)
 
     def _worn(self, state: State) -> bool:
         """Whether the plan has to be replaced: outside its box, or because what it was made for has shrunk."""
         if not self._plan.covers(state):
             return True
-        if self._speed >= _SHRUNK * self._fastest:
+        if self._speed >= self._least:
             return False
-        self._fastest = self._speed
         self.evaluations += 1
-        return not self._serves(self._plan.evaluate(state))
+        used = self._used(self._plan.evaluate(state))
+        self._seen(used)
+        return used > 1
 
-    def _plan_at(self, state: State) -> Plan:
-        self._plan, self._fastest = self._objective.plan(state, self._plan), 0.0
-        return self._plan
+    def _plan_at(self, state: State) -> None:
+        self._plan = self._objective.plan(state, self._plan)
+        self._seen()
 
-    def _plan_ahead(self, y: np.ndarray, state: State) -> Plan:
+    def _plan_ahead(self, y: np.ndarray, state: State) -> None:
         """A plan for `state` where deviations grow: made where they will soon be, since a box has more room below than above."""
         ahead = self._chart.ahead(y, self._rate)
         if ahead is not None:
             with suppress(TooHardError):  # there; not here, perhaps
                 plan = self._objective.plan(ahead, self._plan)
-                if plan.covers(state) and self._serves(plan.evaluate(state)):
-                    self._plan, self._fastest = plan, 0.0
-                    return plan
-        return self._plan_at(state)
+                if plan.covers(state):
+                    self._plan = plan
+                    self._seen()
+                    return
+        self._plan_at(state)
 
     def _begin(self) -> None:
         """A chart for the state that was reached, and a fresh integrator."""
@@ -147,20 +156,19 @@ class _Flow(Stepper):
         """dy/ds."""
         self.evaluations += 1
         if self.evaluations > self._most:
-            raise TooHardError(f"rtol={self._rtol:g} needs more than max_evaluations={self._most} gradients; flow time {self._now():.6g} of "
-                               f"{self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
+            raise TooHardError(f"rtol={self._rtol:g} needs more than max_evaluations={self._most} gradients; flow time {self._now():.6g} "
+                               f"of {self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
         chart = self._chart
-        y = np.clip(y, self._lowest, self._highest)
-        velocities = self._velocity(self._plan, y)
+        y = np.minimum(np.maximum(y, self._lowest), self._highest)
+        opened = chart.open(y)
+        velocities = self._velocity(self._plan, opened)
         self._speed = float(np.abs(velocities[1]).max())
-        self._fastest = max(self._fastest, self._speed)
-        self._rate = chart.slope(y, *velocities)
+        self._rate = chart.slope(y, opened, *velocities)
         return np.exp(s) * self._rate
 
-    def _velocity(self, plan: Plan, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _velocity(self, plan: Plan, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         chart, frame = self._chart, self._chart.frame
-        centre, amplitudes, z, _, _ = chart.open(y)
-        centre_grad, grad = plan.gradient(chart.template, centre @ frame.T, (amplitudes * z) @ frame.T)
+        centre_grad, grad = plan.gradient(chart.template, opened.centre @ frame.T, (opened.amplitudes * opened.z) @ frame.T)
         return -(centre_grad @ frame), -(grad @ frame)
 
     def _step(self) -> None:
@@ -172,7 +180,8 @@ class _Flow(Stepper):
                                f"{said} Raise rtol, or lower the rule's tolerance")
         state, same = chart.state(solver.y), True
         if self._worn(state):
-            old, _ = self._plan, self._plan_ahead(solver.y, state)
+            old = self._plan
+            self._plan_ahead(solver.y, state)
             settled, moving = self._plan.settle(state)
             same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre))
             if same and not self._agree(old, self._plan, solver.y):
@@ -195,8 +204,8 @@ class _Flow(Stepper):
         A centre at rest is pulled back at the rate 2/n: there its velocity is rounding, and that is nothing against its own unit.
         """
         most = _AGREE * max(self._rtol, getattr(getattr(self._objective, "rule", None), "tol", 0.0))
-        parts = zip(self._velocity(old, y), self._velocity(new, y), (self._chart.open(y)[3] / len(self._chart.template.deviations), 0.0),
-                    strict=True)
+        opened = self._chart.open(y)
+        parts = zip(self._velocity(old, opened), self._velocity(new, opened), (opened.scale / len(opened.z), 0.0), strict=True)
         return all(np.abs(one - two).max() <= most * max(np.abs(two).max(), least) for one, two, least in parts)
 
     def _now(self) -> float:

@@ -189,3 +189,16 @@ def test_the_nearest_mean_converges_and_the_others_stay(distance, nearest):
     regime = op.regimes.classify(run)
     if distance > 200:
         assert regime.name in ("one converges", "undecided")
+
+
+@pytest.mark.parametrize("case", ["far", "without weight"])
+def test_flow_of_some_means_beside_others_that_stand_still(case):
+    """Gradient flow is the limit of small steps for them, too."""
+    weights, last = (None, 500.0) if case == "far" else ([0.5, 0.5, 0.0], 0.5)
+    objective = op.ScoreMatching(op.Gaussian([0.0]), weights=weights)
+    start = op.init.around([4.0], [[0.01], [-0.01], [last]])
+    flow = op.gradient_flow(objective, start, t_end=0.5)
+    small, large = (op.gradient_descent(objective, start, step_size=step, steps=round(0.5 / step)).final for step in (2.5e-5, 5e-5))
+    assert_allclose(flow.final, 2 * small - large, rtol=0, atol=1e-7 * start.params[2, 0])  # the flow has rtol 1e-8 of a column
+    assert_allclose(flow.final[2], start.params[2], rtol=1e-8)
+    assert np.abs(small - flow.final).max() > 2e-5  # it can be told from a step size of 2.5e-5

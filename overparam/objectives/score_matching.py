@@ -457,13 +457,13 @@ class _PresentPlan(Plan):
         return self.inner.covers(self.view.part(state))
 
     def settle(self, state: State) -> tuple[State, bool]:
-        part, moving = self.inner.settle(self.view.part(state))
-        return self.view.whole(state, part), moving
+        """Around the target, at rest: deviations from a centre that moves have a mean of 0, and these have not, as some stand still."""
+        return state.moved(np.zeros(state.k), state.coordinates), False
 
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        view = self.view
-        common, rows = self.inner.gradient(view.part(template), centre[view.axes], deviations[np.ix_(view.rows, view.axes)])
-        return view.vector(template, common), view.array(template, rows, -common)
+        part, _ = self.inner.settle(self.view.part(template.moved(centre, deviations)))
+        common, rows = self.inner.gradient(part, part.centre, part.deviations)
+        return np.zeros(len(centre)), self.view.array(template, common + rows)
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         done = self.inner.burst(self.view.part(state), step_size, steps, ceiling)

@@ -28,10 +28,10 @@ from overparam.verification import verify
 __all__ = [
     "Auto", "GaussHermite", "Gaussian", "GaussianMixture", "MonteCarlo", "Objective", "Rule", "ScoreMatching", "Sobol",
     "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments",
-    "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "verify",
+    "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
 ]
 
-_LAZY = ("experiments", "plotting", "rates", "regimes", "stationary")
+_LAZY = ("experiments", "plotting", "rates", "regimes", "stationary", "theory")
 
 
 def __getattr__(name: str):

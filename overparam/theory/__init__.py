@@ -1,13 +1,14 @@
-"""What the papers' theorems say of a run: checkers, reports, sharpness.
+"""What the papers' theorems say of a run: checkers and their reports.
 
     op.theory.list()                                        # names of all statements
     op.theory.check("zhang2025.theorem_3_5", traj)          # a Report: verdict, hypotheses with margins, conclusions, tags
     op.theory.check(name, obj, params0, step_size=0.01)     # the hypotheses alone
 """
 
+from overparam.theory import zhang2025
 from overparam.theory.report import TAGS, VERDICTS, Claim, Conclusion, Constant, Hypothesis, Report
 from overparam.theory.theorem import Example, Setting, Theorem, check, get, register
 from overparam.theory.theorem import list_theorems as list
 
 __all__ = ["TAGS", "VERDICTS", "Claim", "Conclusion", "Constant", "Example", "Hypothesis", "Report", "Setting", "Theorem", "check", "get",
-           "list", "register"]
+           "list", "register", "zhang2025"]

@@ -124,8 +124,8 @@ class Claim:
         else:
             room = right - left
         if self.relation in (">=", ">"):
-            return -room
-        return -abs(room) if self.relation in ("==", "->") else room
+            room = -room
+        return (-abs(room) if self.relation in ("==", "->") else room) + 0.0  # no -0
 
     @property
     def holds(self) -> bool | None:

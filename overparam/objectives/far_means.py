@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from overparam.certificate import Parts
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.partial_plan import PartialPlan
 from overparam.state import State
 
 __all__ = ["FarPlan", "Scene"]
@@ -119,7 +119,7 @@ class FarPlan(Plan):
     time, each at a state for which it was checked.
     """
 
-    def __init__(self, part: Any, scene: Scene, present: np.ndarray, kept: np.ndarray, state: State) -> None:
+    def __init__(self, part: PartialPlan, scene: Scene, present: np.ndarray, kept: np.ndarray, state: State) -> None:
         self.part, self._scene, self._present, self.kept = part, scene, present, kept
         self.nodes, self.rule = part.nodes, part.rule
         self._free = self._confine(state)

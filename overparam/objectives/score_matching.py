@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from overparam import _softmax
 from overparam._validation import check_array, check_real, check_weights
-from overparam.certificate import Bounds
-from overparam.geometry import _span as span
 from overparam.geometry import reduce_state
-from overparam.objectives.base import Burst, Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
 from overparam.objectives.curvature import Curvature
 from overparam.objectives.far_means import FarPlan, Scene
+from overparam.objectives.partial_plan import Part, PartialPlan, rejoined, spread_rows
 from overparam.objectives.quadrature_plan import Measure, QuadraturePlan
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Rule, rule_from_description
@@ -23,7 +22,6 @@ from overparam.teachers import Teacher, teacher_from_description
 
 __all__ = ["ScoreMatching"]
 
-_INSIDE = 1e-13  # part of a mean that may lie outside a basis which holds it: rounding
 _FEW = 100  # effective samples below which a standard error is not to be trusted
 
 
@@ -248,16 +246,17 @@ class ScoreMatching(Objective):
         present = self._weights_for(state.n) > 0
         if present.all() or state.log_scale:
             return self._reduced(state)
-        return _rejoined(state, self._reduced(replace(state, deviations=state.deviations[present])), present)
+        return rejoined(state, self._reduced(replace(state, deviations=state.deviations[present])), present)
 
     def _reduced(self, state: State) -> State:
         means = self.teacher.means[self._present]
         if not state.log_scale:
             return reduce_state(state, means)
-        reduced, centre = reduce_state(replace(state, log_scale=0.0), means), None
-        if reduced.basis is not None and state.basis is None:  # the first deviation was added to the centre, as if it were that large
-            centre = reduced.centre - state.deviations[0] @ reduced.basis
-        return replace(reduced, centre=reduced.centre if centre is None else centre, log_scale=state.log_scale)
+        reduced = reduce_state(replace(state, log_scale=0.0), means)
+        if reduced.basis is not None and state.basis is None:  # a deviation was added to the centre, as if it were that large
+            centre = state.centre - (means[0] if state.origin is None else means[0] - state.origin)
+            reduced = replace(reduced, centre=centre @ reduced.basis)
+        return replace(reduced, log_scale=state.log_scale)
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
@@ -273,9 +272,9 @@ class ScoreMatching(Objective):
             kept = scene.kept(state.centre, state.deviations[present])
         rows = present.copy()
         rows[present] = kept
-        view = None if rows.all() else _Present.of(state, means, rows)
+        view = None if rows.all() else Part.of(state, means, rows)
         known = previous.part if isinstance(previous, FarPlan) else previous
-        if isinstance(known, _PresentPlan):
+        if isinstance(known, PartialPlan):
             known = known.inner if view is not None and view.like(known.view) else None
         elif view is not None:
             known = None
@@ -284,7 +283,7 @@ class ScoreMatching(Objective):
                               known, roomy)
         if view is None:
             return plan
-        return _PresentPlan(plan, view) if kept.all() else FarPlan(_PresentPlan(plan, view), scene, present, kept, state)
+        return PartialPlan(plan, view) if kept.all() else FarPlan(PartialPlan(plan, view), scene, present, kept, state)
 
     def _reduced_means(self, state: State) -> np.ndarray:
         """(m, k) teacher means in the state's coordinates; kept, since in a million dimensions they cost as much as many steps."""
@@ -311,7 +310,7 @@ class ScoreMatching(Objective):
         if errors and batch_size > 1:
             losses = ((_softmax.posterior_mean(x, means, weights[present]) - target) ** 2).sum(axis=1)
             error = float(losses.std(ddof=1) / np.sqrt(batch_size))
-        return Evaluation(value, np.zeros(d), _spread(rows, present), error, np.full(n, np.nan))
+        return Evaluation(value, np.zeros(d), spread_rows(rows, present), error, np.full(n, np.nan))
 
     def _checked(self, params: Any) -> State:
         state = State.of(params)
@@ -357,143 +356,3 @@ def _make_evaluator(measure: Measure, log_weights: np.ndarray):
                                      np.array([axis.order for axis in axes], dtype=np.intp), measure.target, log_weights)
     target = measure.target[:, None] if measure.target.ndim == 1 else measure.target.T
     return Evaluator.from_nodes(np.ascontiguousarray(measure.nodes.T), measure.weights, np.ascontiguousarray(target), log_weights)
-
-
-def _spread(rows: np.ndarray, present: np.ndarray, fill: Any = 0.0) -> np.ndarray:
-    """(n, ...) array with `rows` at the `present` means and `fill` elsewhere."""
-    out = np.zeros((len(present), *rows.shape[1:]))
-    out[present], out[~present] = rows, fill
-    return out
-
-
-def _rejoined(state: State, part: State, present: np.ndarray) -> State:
-    """The reduced state `part` of the present means of `state`, with the others, for which axes are added where they need any."""
-    others = state.deviations[~present]
-    if part.basis is not None and state.basis is None:
-        offset = state.centre - part.origin if state.origin is None else state.centre + state.origin - part.origin
-        others = offset + others
-        beyond = others - (others @ part.basis) @ part.basis.T
-        basis = part.basis
-        if (np.linalg.norm(beyond, axis=1) > _INSIDE * np.linalg.norm(others, axis=1)).any():
-            basis = np.ascontiguousarray(np.linalg.qr(np.concatenate([basis, span(beyond)], axis=1))[0])
-            basis[:, :part.k] = part.basis
-        part = _padded(part, basis)
-        others = others @ basis - part.centre
-    elif part.k > others.shape[1]:
-        others = np.pad(others, ((0, 0), (0, part.k - others.shape[1])))
-    return replace(part, deviations=_spread(part.deviations, present, others))
-
-
-def _padded(state: State, basis: np.ndarray) -> State:
-    """`state` in a `basis` that has more axes behind its own."""
-    more = basis.shape[1] - state.k
-    return replace(state, basis=basis, centre=np.pad(state.centre, (0, more)), deviations=np.pad(state.deviations, ((0, 0), (0, more))))
-
-
-@dataclass(frozen=True, eq=False)
-class _Present:
-    """Which means take part, and the axes that these and the teacher take up: the others are theirs who have no weight."""
-
-    rows: np.ndarray
-    axes: np.ndarray
-    basis: np.ndarray | None
-
-    @classmethod
-    def of(cls, state: State, means: np.ndarray, present: np.ndarray) -> _Present:
-        there = np.abs(means).max(axis=0)
-        used = (state.centre != 0) | (state.deviations[present] != 0).any(axis=0) | (there > _INSIDE * there.max())
-        axes = np.flatnonzero(used) if used.any() else np.zeros(1, dtype=np.intp)
-        return cls(present, axes, None if state.basis is None else np.ascontiguousarray(state.basis[:, axes]))
-
-    def like(self, other: _Present) -> bool:
-        return np.array_equal(self.axes, other.axes) and np.array_equal(self.rows, other.rows)
-
-    def part(self, state: State) -> State:
-        """The present means on their own axes."""
-        basis = self.basis if state.basis is not None or len(self.axes) == state.k else np.eye(state.k)[:, self.axes]
-        return State(state.centre[self.axes], state.deviations[np.ix_(self.rows, self.axes)], basis, state.origin, state.log_scale)
-
-    def whole(self, state: State, part: State) -> State:
-        """`state` with its present means as in `part`; the others stay where they are."""
-        centre = state.centre.copy()
-        centre[self.axes] = part.centre
-        deviations = state.deviations + (state.centre - centre)
-        deviations[np.ix_(self.rows, self.axes)] = part.deviations
-        return replace(state, centre=centre, deviations=deviations)
-
-    def vector(self, state: State, short: np.ndarray) -> np.ndarray:
-        """(k,) from what is on the present means' axes."""
-        out = np.zeros(state.k)
-        out[self.axes] = short
-        return out
-
-    def array(self, state: State, short: np.ndarray, others: Any = 0.0) -> np.ndarray:
-        """(n, k) rows from those of the present means; `others` on their axes elsewhere."""
-        out = np.zeros((state.n, state.k))
-        out[:, self.axes] = _spread(short, self.rows, others)
-        return out
-
-
-class _PresentPlan(Plan):
-    """The plan of the means that have a weight; the others have rows of exactly 0, ask for no nodes, and stay where they are."""
-
-    def __init__(self, inner: QuadraturePlan, view: _Present) -> None:
-        self.inner, self.view = inner, view
-        self.nodes, self.rule = inner.nodes, inner.rule
-
-    def evaluate(self, state: State) -> Evaluation:
-        view, found = self.view, self.inner.evaluate(self.view.part(state))
-        bounds, rows = found.bounds, found.replicates
-        if bounds is not None:
-            bounds = Bounds(*(replace(part, grad=_spread(part.grad, view.rows))
-                              for part in (bounds.discretisation, bounds.truncation, bounds.rounding)))
-        if rows is not None:
-            rows = np.array([view.array(state, one) for one in rows])
-        # where the centre moves, a mean that does not has to move against it
-        return replace(found, centre_grad=view.vector(state, found.centre_grad), grad=view.array(state, found.grad, -found.centre_grad),
-                       grad_error=_spread(found.grad_error, view.rows), bounds=bounds, replicates=rows)
-
-    def covers(self, state: State) -> bool:
-        return self.inner.covers(self.view.part(state))
-
-    def settle(self, state: State) -> tuple[State, bool]:
-        """Around the target, at rest: deviations from a centre that moves have a mean of 0, and these have not, as some stand still."""
-        return state.moved(np.zeros(state.k), state.coordinates), False
-
-    def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        part, _ = self.inner.settle(self.view.part(template.moved(centre, deviations)))
-        common, rows = self.inner.gradient(part, part.centre, part.deviations)
-        return np.zeros(len(centre)), self.view.array(template, common + rows)
-
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        done = self.inner.burst(self.view.part(state), step_size, steps, ceiling)
-        return replace(done, state=self.view.whole(state, done.state))
-
-    def hessian(self, state: State) -> np.ndarray:
-        return self.curvature(state).hessian
-
-    def curvature(self, state: State, direction: np.ndarray | None = None, tol: float | None = None, max_nodes: int = 0) -> Curvature:
-        rows, axes = self.view.rows, self.view.axes
-        inside = None if direction is None else direction[np.ix_(rows, axes)]
-        found = self.inner.curvature(self.view.part(state), inside, tol, max_nodes)
-        outside = np.zeros((state.n, state.n))
-        outside[np.ix_(rows, rows)] = found.outside
-        beyond = np.eye(state.k)
-        beyond[axes, axes] = 0.0
-        hessian = product = None
-        if found.hessian is not None:
-            hessian = np.einsum("ij,kl->ikjl", outside, beyond)
-            hessian[np.ix_(rows, axes, rows, axes)] = found.hessian
-        if direction is not None:
-            product = self.view.array(state, found.product) + outside @ (direction @ beyond)
-        return replace(found, hessian=hessian, product=product, outside=outside)
-
-    def effective_samples(self, state: State) -> np.ndarray | None:
-        found = self.inner.effective_samples(self.view.part(state))
-        return None if found is None else _spread(found, self.view.rows, np.inf)
-
-    def carries_integrand(self, state: State, few: float) -> bool:
-        return self.inner.carries_integrand(self.view.part(state), few)
-
-    def logits_are_exact(self, state: State) -> bool:
-        return self.inner.logits_are_exact(self.view.part(state))

@@ -242,3 +242,15 @@ def test_plans_of_small_deviations_do_not_depend_on_their_size(scale):
     nodes, rows = found(scale, objective)
     assert nodes == found(1e-100, objective)[0]
     assert_allclose(rows, found(1e-100, objective.with_rule(op.Auto(tol=1e-13)))[1], rtol=0, atol=1e-6 * np.abs(rows).max())
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-100, 1e-130, 1e-200])
+def test_around_the_target_cubes_may_leave_float64(scale):
+    """Rows of the size of the deviations' cubes, and losses of their fourth power: 0 where float64 has no number for them."""
+    deviations = np.array([[1.0, 0.5], [-1.0, 0.25], [0.0, -0.75]])
+    objective = op.ScoreMatching(op.Gaussian([0.0, 0.0]))
+    run = op.gradient_descent(objective, op.init.around([0.0, 0.0], scale * deviations), step_size=0.1, steps=20)
+    assert run.status == "completed"
+    assert_allclose(run.final_state.deviations, scale * deviations, rtol=0, atol=1e-13 * scale)
+    S = deviations.T @ deviations / 3
+    assert_allclose(run.loss[0], scale**2 * scale**2 * np.trace(S @ S), rtol=1e-6, atol=1e-300)

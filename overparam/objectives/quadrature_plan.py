@@ -25,6 +25,7 @@ __all__ = ["Measure", "QuadraturePlan", "seen_from"]
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
 _SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: well above state.LARGEST_STORED
 _SQUARED, _LIFTED = 1e-150, 1e-130  # deviations below the first have no squares; where they are taken instead
+_UNSEEN = 1e-280  # an integrand of this size has rounding at the end of float64's range
 _ALIKE = 10.0  # weights within this factor give rows of one order
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
@@ -251,7 +252,8 @@ class QuadraturePlan(Plan):
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
         scales = plain = np.append(scales, square)
         if self._moving and not lift and measure.grid is not None and np.ptp(self._frame.weights) == 0:
-            scales = np.minimum(plain, tight_scales(measure.grid, centre - self._frame.means[0], deviations))
+            scales = tight_scales(measure.grid, centre - self._frame.means[0], deviations)
+            scales = np.minimum(plain, np.maximum(scales, _UNSEEN))  # cubes of deviations leave float64 long before these do
         if lift:
             rows = np.ldexp(rows, -lift)
             for part in (three, moment, near, scales, magnitudes):  # scales and plain are one array then

@@ -21,7 +21,8 @@ from overparam.state import State
 __all__ = ["DROPPED", "Integrand", "align", "reduce_state"]
 
 _NEUTRAL = 1e-13  # a spread below this multiple of the widest one is rounding of the rotation, not an axis
-_ALIEN = 8 * np.finfo(np.float64).eps  # singular values below this part of the largest one are rounding: directions that are dropped
+_ALIEN = 8 * np.finfo(np.float64).eps  # singular values below this, times the root of the number of rows, are rounding and dropped
+_FAINTEST = 1e-3  # a row counts for less the more its coordinates' own rounding is of it, down to this
 DROPPED = 12.0  # what is dropped of a difference, in units of eps times its length times the root of the number of rows
 
 
@@ -42,19 +43,31 @@ def reduce_state(state: State, teacher_means: np.ndarray) -> State:
     differences = np.concatenate([np.delete(deviations, first, axis=0), middle[None], teacher_means[1:] - origin])
     if state.d <= differences.shape[0]:
         return State(centre=centre, deviations=state.deviations, origin=origin)
-    basis = _span(differences)
+    own, means = np.linalg.norm(state.deviations, axis=1), np.linalg.norm(teacher_means, axis=1)
+    start = np.linalg.norm(state.centre) + np.linalg.norm(shift) + own[first]
+    basis = _span(differences, np.concatenate([np.delete(own, first) + own[first], [start], means[1:] + means[0]]))
     return State(centre=middle @ basis, deviations=deviations @ basis, basis=basis, origin=origin)
 
 
-def _span(rows: np.ndarray) -> np.ndarray:
-    """(d, k) orthonormal basis of the span of `rows`, k >= 1."""
+def _span(rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """(d, k) orthonormal basis of the span of `rows`, k >= 1, that are differences of `coordinates` of these lengths.
+
+    A row is known to the rounding of its coordinates: what it has outside the span of the others counts only above that.
+    """
     peaks = np.abs(rows).max(axis=1)
     kept = rows[peaks > 0] / peaks[peaks > 0, None]
     if kept.size == 0:
         return np.eye(rows.shape[1], 1)
-    kept = kept / np.linalg.norm(kept, axis=1)[:, None]
-    _, sizes, axes = np.linalg.svd(kept, full_matrices=False)
-    return np.ascontiguousarray(axes[sizes > _ALIEN * sizes[0]].T)
+    norms = np.linalg.norm(kept, axis=1)
+    known = _known(norms * peaks[peaks > 0], coordinates[peaks > 0])
+    _, sizes, axes = np.linalg.svd(kept * (_ALIEN / known / norms)[:, None], full_matrices=False)
+    return np.ascontiguousarray(axes[sizes > _ALIEN * np.sqrt(len(kept))].T)
+
+
+def _known(lengths: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """Part of differences of these lengths that is rounding: of themselves, or of their coordinates."""
+    own = np.finfo(np.float64).eps * coordinates / np.maximum(lengths, 1e-300)
+    return np.clip(own, _ALIEN, _ALIEN / _FAINTEST)
 
 
 def _rebase(state: State, teacher_means: np.ndarray) -> State:
@@ -64,10 +77,12 @@ def _rebase(state: State, teacher_means: np.ndarray) -> State:
     inside = offsets @ basis
     outside = offsets - inside @ basis.T
     outside -= (outside @ basis) @ basis.T  # the first difference is orthogonal only to the rounding of `offsets`
-    loose = np.linalg.norm(outside, axis=1) > _ALIEN * np.maximum(np.linalg.norm(offsets, axis=1), 1e-300)
+    lengths, means = np.linalg.norm(offsets, axis=1), np.linalg.norm(teacher_means, axis=1)
+    coordinates = means[0] + np.append(np.linalg.norm(origin), means[1:])
+    loose = np.linalg.norm(outside, axis=1) > _known(lengths, coordinates) * np.maximum(lengths, 1e-300)
     centre, deviations = state.centre, state.deviations
     if loose.any():
-        extra = _span(outside[loose])
+        extra = _span(outside[loose], coordinates[loose])
         basis = np.ascontiguousarray(np.concatenate([basis, extra], axis=1))
         pad = np.zeros((state.n, extra.shape[1]))
         centre, deviations = np.concatenate([centre, pad[0]]), np.concatenate([deviations, pad], axis=1)

@@ -10,9 +10,11 @@ import numpy as np
 from overparam._validation import check_array
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from overparam.trajectory import Trajectory
 
-__all__ = ["Regime", "classify", "distances", "outward_speed"]
+__all__ = ["Regime", "classify", "count", "distances", "outward_speed", "until_decided"]
 
 # Inside the unit ball about the target the sum of squared distances cannot grow under gradient flow:
 # sum_i <grad_i, mu_i> >= 2 E[|v|^2 (1 - |v|^2)] >= 0 as soon as every |mu_i| <= 1.
@@ -22,6 +24,8 @@ NEAR = 1.0
 FAR = 2.55055099
 # A drift is told from standing still if it has at least this share of the slowest speed that the late law allows.
 SHARE = 0.1
+# Distances are wrong by some ulps of the coordinates; this many are taken for standing still.
+_ROUNDINGS = 64
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,10 @@ class Regime:
     converged, diverged, undecided : tuple of int
         Indices of the parameters.
     reason : str
-        What the verdict rests on, in numbers.
+        What the verdict rests on, in numbers; for undecided parameters also why, and what would decide.
+    horizon : float or None
+        Flow time at which the undecided ones are expected to be decided, at their present motion; None where nothing is undecided, or
+        no longer run would help.
     """
 
     name: str
@@ -44,6 +51,12 @@ class Regime:
     diverged: tuple[int, ...]
     undecided: tuple[int, ...]
     reason: str
+    horizon: float | None = None
+
+    @property
+    def k(self) -> int | None:
+        """Number of parameters that converge; None while one is undecided."""
+        return None if self.undecided else len(self.converged)
 
 
 def classify(traj: Trajectory, target: Any = None) -> Regime:
@@ -96,29 +109,97 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
     n = radius.shape[1]
     everyone = tuple(range(n))
     if traj.status in ("unstable", "failed"):
-        return Regime("undecided", (), (), everyone, f"the run ended {traj.status}: its motion is the step size's, not the loss's")
+        cure = "; a smaller step size would decide" if traj.status == "unstable" else ""
+        return Regime("undecided", (), (), everyone, f"the run ended {traj.status}: its motion is the step size's, not the loss's{cure}")
     times = np.asarray(traj.times, dtype=np.float64)
     end = float(times[-1])
     if times.size < 2 or end <= 0:
         return Regime("undecided", (), (), everyone, "no flow time has passed")
-    first = int(np.flatnonzero(times <= end / np.e)[-1]) if times[0] <= end / np.e else 0
-    stretch = radius[first:]
-    rounding = 64 * np.finfo(np.float64).eps * _scale(traj)
-
-    near = (stretch <= NEAR).all(axis=0)
-    squares = (stretch[:, near] ** 2).sum(axis=1)
-    shrinking = squares.size > 0 and bool(squares[-1] < squares[0] or squares[-1] <= n * rounding**2)
-    converged = near & shrinking
-
+    first, stretch = _last_e_fold(times, radius)
+    rounding = _ROUNDINGS * np.finfo(np.float64).eps * _scale(traj)
     weights = np.full(n, 1 / n) if traj.weights is None else traj.weights
-    law = outward_speed(stretch[-1], weights) * (end - times[first])
-    gain = stretch[-1] - stretch[0]
-    rising = (np.diff(stretch, axis=0) >= -rounding).all(axis=0)
-    diverged = (stretch > FAR).all(axis=0) & rising & (gain >= SHARE * law - rounding)
-    undecided = ~(converged | diverged)
+    converged, diverged = _verdicts(times[first:], stretch, weights, rounding)
+    groups = [tuple(np.flatnonzero(mask).tolist()) for mask in (converged, diverged, ~(converged | diverged))]
+    reason, horizon = _reason(groups, stretch, times[first], end), None
+    if groups[2]:
+        why, horizon = _outlook(times[first:], stretch[:, list(groups[2])], rounding)
+        reason = f"{reason}: {why}"
+    return Regime(_name(n, *groups), *groups, reason=reason, horizon=horizon)
 
-    groups = [tuple(np.flatnonzero(mask).tolist()) for mask in (converged, diverged, undecided)]
-    return Regime(_name(n, *groups), *groups, reason=_reason(groups, stretch, times[first], end))
+
+def count(traj: Trajectory, target: Any = None) -> int | None:
+    """Return how many parameters converge; None while one is undecided.
+
+    Parameters
+    ----------
+    traj, target
+        As in :func:`classify`.
+
+    Returns
+    -------
+    int or None
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> objective = op.ScoreMatching(op.Gaussian(mean=[0.0]))
+    >>> flow = op.gradient_flow(objective, [[2.5], [3.1], [3.0], [2.55], [2.9]], t_end=1e3, rtol=1e-6)
+    >>> op.regimes.count(flow)
+    2
+    """
+    return classify(traj, target).k
+
+
+def until_decided(target: Any) -> Callable[[Any], bool]:
+    r"""Return a stop test for a driver's ``stop=``: it holds as soon as every parameter converges or diverges.
+
+    The criteria are those of :func:`classify`, asked at every record for equal weights; records must not be so rare that an e-fold
+    of flow time holds less than three of them. Make a new test for each run.
+
+    Parameters
+    ----------
+    target : (d,) array
+        The mean of the single Gaussian target.
+
+    Returns
+    -------
+    callable
+        ``stop(record) -> bool``.
+
+    Raises
+    ------
+    ValueError
+        If `target` is not a vector.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> objective = op.ScoreMatching(op.Gaussian(mean=[0.0]))
+    >>> flow = op.gradient_flow(objective, [[1.5], [0.2]], t_end=1e9, stop=op.regimes.until_decided([0.0]))
+    >>> flow.status, bool(flow.times[-1] < 100), op.regimes.classify(flow).name
+    ('converged', True, 'all converge')
+    """
+    target = check_array(target, "target", ndim=1)
+    times: list[float] = []
+    radii: list[np.ndarray] = []
+
+    def decided(record: Any) -> bool:
+        if times and record.time <= times[-1]:  # another run
+            times.clear()
+            radii.clear()
+        params = np.asarray(record.params)
+        times.append(float(record.time))
+        radii.append(np.linalg.norm(params - target, axis=1))
+        if times[-1] <= 0 or times[0] > times[-1] / np.e:
+            return False
+        so_far = np.array(times)
+        first, stretch = _last_e_fold(so_far, np.array(radii))
+        n = stretch.shape[1]
+        rounding = _ROUNDINGS * np.finfo(np.float64).eps * (1.0 + float(np.abs(params).max()))
+        converged, diverged = _verdicts(so_far[first:], stretch, np.full(n, 1 / n), rounding)
+        return bool((converged | diverged).all())
+
+    return decided
 
 
 def distances(traj: Trajectory, target: Any = None) -> np.ndarray:
@@ -197,6 +278,47 @@ def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
     """
     radius = np.asarray(radius, dtype=np.float64)
     return 2 * np.asarray(weight) * np.sqrt(np.pi / 8) * radius**2 / 4 * np.exp(-(radius**2) / 8)
+
+
+def _last_e_fold(times: np.ndarray, radius: np.ndarray) -> tuple[int, np.ndarray]:
+    """The last record at or before the end over e (0 if there is none), and the distances from there on."""
+    before = np.flatnonzero(times <= times[-1] / np.e)
+    first = int(before[-1]) if before.size else 0
+    return first, radius[first:]
+
+
+def _verdicts(times: np.ndarray, stretch: np.ndarray, weights: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which parameters converge and which diverge, (n,) bool each, by the rules of :func:`classify`."""
+    near = (stretch <= NEAR).all(axis=0)
+    squares = (stretch[:, near] ** 2).sum(axis=1)
+    shrinking = squares.size > 0 and bool(squares[-1] < squares[0] or squares[-1] <= stretch.shape[1] * rounding**2)
+    law = outward_speed(stretch[-1], weights) * (times[-1] - times[0])
+    gain = stretch[-1] - stretch[0]
+    rising = (np.diff(stretch, axis=0) >= -rounding).all(axis=0)
+    return near & shrinking, (stretch > FAR).all(axis=0) & rising & (gain >= SHARE * law - rounding)
+
+
+def _outlook(times: np.ndarray, stretch: np.ndarray, rounding: float) -> tuple[str, float | None]:
+    """Why the parameters of these columns are undecided, and when they will be if they go on as between the last two records."""
+    end, now = float(times[-1]), stretch[-1]
+    speed = (now - stretch[-2]) / (end - times[-2])
+    still = np.abs(now - stretch[-2]) <= rounding
+    if still.any():
+        return f"{np.count_nonzero(still)} still to rounding, as at a stationary point; another start would decide, not a longer run", None
+    waiting = np.zeros(now.size)  # the flow time at which each will have settled for good
+    for i, (r, v) in enumerate(zip(now, speed, strict=True)):
+        settled = stretch[:, i] <= NEAR if r <= NEAR else (stretch[:, i] > FAR) & (np.append(np.diff(stretch[:, i]), v) > 0)
+        if (r <= NEAR or r > FAR) and settled[-1] and (r > FAR or v < 0):
+            outside = np.flatnonzero(~settled)
+            waiting[i] = times[min(outside[-1] + 1, times.size - 1)] if outside.size else end
+        elif v < 0:  # towards the target, like an exponential
+            waiting[i] = end + max(np.log(r / NEAR) * r / -v, 0.0)
+        else:
+            waiting[i] = end + max(FAR - r, 0.0) / v
+    horizon = float(max(np.e * waiting.max(), 1.1 * end))
+    moving = {"on the way in": int(np.count_nonzero(speed < 0)), "on the way out": int(np.count_nonzero(speed > 0))}
+    said = " and ".join(f"{number} {way}" for way, number in moving.items() if number)
+    return f"{said}, not for an e-fold of time yet or too slowly; flow time {horizon:.3g} is expected to decide", horizon
 
 
 def _target_mean(traj: Trajectory) -> np.ndarray:

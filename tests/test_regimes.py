@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from synthetic_runs import make_run
 
 import overparam as op
-from overparam.regimes import FAR, classify, distances, outward_speed
+from overparam.regimes import FAR, classify, count, distances, outward_speed, until_decided
 
 TIMES = np.concatenate([[0.0], np.geomspace(0.01, 200.0, 150)])
 SHRINKING = 0.5 / np.sqrt(1 + TIMES)
@@ -134,3 +134,50 @@ def test_verdict_survives_a_file(tmp_path):
     run.save(tmp_path / "run.nc")
     assert classify(op.load(tmp_path / "run.nc")) == classify(run)
     assert classify(run).name == "all converge" and FAR > 1
+
+
+@pytest.mark.parametrize(("column", "end"), [
+    (6 * np.exp(-TIMES / 50), 50 * np.log(6)),  # within 1 from here on
+    (2.0 + TIMES / 1000, 550.55),  # beyond 2.5508 from here on
+    (np.where(TIMES < 180, 1.05, 0.9) - TIMES / 1e4, 180.0),
+])
+def test_undecided_says_what_would_decide(column, end):
+    times = TIMES[TIMES <= min(200.0, 1.5 * end)]
+    regime = classify(make_run(times, positions=column[:times.size, None]))
+    assert regime.name == "undecided" and regime.k is None and f"{regime.horizon:.3g}" in regime.reason
+    assert_allclose(regime.horizon, np.e * end, rtol=0.06)  # records are 7 % apart
+
+
+def test_a_stationary_point_is_not_decided_by_time():
+    regime = classify(run_of(np.full_like(TIMES, 2.0), SHRINKING))
+    assert regime.horizon is None and "stationary" in regime.reason and "another start" in regime.reason
+    assert "smaller step size" in classify(run_of(SHRINKING, status="unstable")).reason
+
+
+@pytest.mark.parametrize("t_end", [3.0, 8.0, 20.0])
+def test_the_horizon_of_a_cluster_on_its_way_decides(t_end):
+    objective = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8))
+    start = op.init.around([6.0], [[1e-17], [0.0], [-1e-17]])
+    regime = classify(op.gradient_flow(objective, start, t_end=t_end, rtol=1e-7))
+    if regime.horizon is not None:
+        assert count(op.gradient_flow(objective, start, t_end=1.5 * regime.horizon, rtol=1e-7)) is not None
+    else:
+        assert regime.k is not None
+
+
+def test_count_on_a_flow_over_sixteen_decades_from_below_float64():
+    objective = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8))
+    start = op.init.around([25.0], [[1.0], [0.0], [-1.0]], log_scale=1.0 - 625.0)
+    flow = op.gradient_flow(objective, start, t_end=1e14, rtol=1e-7, record=op.log_spaced(100))
+    assert flow.log_scales[0] < 0 and count(flow) == 3
+
+
+@pytest.mark.parametrize(("start", "expected"), [([1.0, -0.5, 0.2], 3), ([2.5, 3.1, 3.0, 2.55, 2.9], 2), ([8.0, 9.0], 1)])
+def test_until_decided_stops_at_the_verdict_of_the_whole_run(start, expected):
+    objective = op.ScoreMatching(op.Gaussian([1.0]), rule=op.Auto(tol=1e-8))
+    params, stop = np.array(start)[:, None] + 1.0, until_decided([1.0])
+    for _ in range(2):  # a second run with the same test starts anew
+        flow = op.gradient_flow(objective, params, t_end=1e6, rtol=1e-7, record=op.log_spaced(80), stop=stop)
+        assert flow.status == "converged" and flow.times[-1] < 1e4 and count(flow) == expected
+        assert count(flow, target=[1.0]) == expected
+    assert count(op.gradient_flow(objective, params, t_end=1e6, rtol=1e-7, record=op.log_spaced(80))) == expected

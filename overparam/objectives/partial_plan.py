@@ -35,7 +35,8 @@ def rejoined(state: State, part: State, present: np.ndarray) -> State:
         beyond = others - (others @ part.basis) @ part.basis.T
         basis = part.basis
         if (np.linalg.norm(beyond, axis=1) > _INSIDE * np.linalg.norm(others, axis=1)).any():
-            basis = np.ascontiguousarray(np.linalg.qr(np.concatenate([basis, span(beyond)], axis=1))[0])
+            coordinates = np.linalg.norm(others, axis=1) + np.linalg.norm(state.centre) + np.linalg.norm(part.origin)
+            basis = np.ascontiguousarray(np.linalg.qr(np.concatenate([basis, span(beyond, coordinates)], axis=1))[0])
             basis[:, :part.k] = part.basis
         part = _padded(part, basis)
         others = others @ basis - part.centre

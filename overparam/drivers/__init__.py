@@ -1,7 +1,12 @@
-"""Drivers, one file each; all run through `loop.run`."""
+"""Drivers, one file each; all run through `loop.run`. `BY_NAME` is the table that configurations go by."""
+
+from collections.abc import Callable
 
 from overparam.drivers.descent import gradient_descent
 from overparam.drivers.flow import gradient_flow
 from overparam.drivers.minibatch import sgd
 
-__all__ = ["gradient_descent", "gradient_flow", "sgd"]
+__all__ = ["BY_NAME", "gradient_descent", "gradient_flow", "sgd"]
+
+#: What begins a run, by the name that the trajectory carries: called with (objective, params0, **settings).
+BY_NAME: dict[str, Callable] = {function.__name__: function for function in (gradient_descent, gradient_flow, sgd)}

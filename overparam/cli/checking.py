@@ -1,0 +1,184 @@
+"""``overparam check``: what statements say of a file's run, and the table of all built-in examples."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overparam.cli.frame import NOT_SO, errors, say, settings_from
+
+if TYPE_CHECKING:
+    from overparam.theory import Report
+    from overparam.trajectory import Trajectory
+
+__all__ = ["check"]
+
+
+def check(
+    arguments: Annotated[list[str] | None, typer.Argument(
+        metavar="[THEOREM]... [FILE]", show_default=False,
+        help="Statements, as 'overparam list --theorems' shows them, or 'all' (default: those of the file's table [check]); then a TOML "
+             "file that describes a run, or a run that was saved (.nc).")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Check the built-in examples of all statements, or of the named ones.")] = False,
+    changes: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="CONSTANT=VALUE", show_default=False, help="Give a constant that the paper leaves open. Repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    confirm: Annotated[bool | None, typer.Option(
+        "--confirm/--no-confirm", show_default=False,
+        help="Repeat the run at a hundredth of its tolerance before a verdict stands (default: as the file says, else yes).")] = None,
+) -> None:
+    """Check statements of papers against a run; exit code 1 if one is violated, or with --all an example differs."""
+    with errors():
+        given = list(arguments or [])
+        if every:
+            if changes:
+                raise ValueError("--set goes with a file: built-in examples bring their constants")
+            _check_examples(_chosen(given), as_json, confirm is not False)
+            return
+        if not given:
+            raise ValueError("check needs a file, or --all; see 'overparam check --help'")
+        *names, file = given
+        _check_file(names, file, settings_from(changes or [], {}), as_json, confirm)
+
+
+def _chosen(names: list[str]) -> list[str]:
+    from overparam import theory
+
+    return theory.list() if not names or "all" in names else [theory.get(name).name for name in names]
+
+
+# --- a file -----------------------------------------------------------------------------------------------------------
+
+
+def _check_file(names: list[str], file: str, constants: dict[str, Any], as_json: bool, confirm: bool | None) -> None:
+    from overparam import config, theory
+
+    problem, checks = None, config.Checks()
+    if Path(file).suffix != ".nc":
+        if file in (*theory.list(), "all"):
+            raise ValueError(f"check needs a file after the statements; got {file!r} last. --all checks the built-in examples")
+        problem = config.load(file)
+        checks = problem.checks
+    chosen = _chosen(names) if names else list(checks.theorems)
+    if not chosen:
+        raise ValueError(f"name a statement before {file!r}, or 'all'" + ("" if problem is None else ", or fill the file's table [check]"))
+    confirm = checks.confirm if confirm is None else confirm
+    constants = {**checks.constants, **constants}
+    opened = {name: {one.name for one in theory.get(name).constants} for name in chosen}
+    for key in constants:
+        if not any(key in known for known in opened.values()):
+            theory.get(chosen[0]).given({key: constants[key]})  # whose error names the nearest
+    subject = _subject(problem, file)
+    seen = []
+    for name in chosen:
+        own = {key: value for key, value in constants.items() if key in opened[name]}
+        try:
+            seen.append(theory.check(name, *subject, confirm=confirm, **own))
+        except ValueError as error:
+            if len(chosen) == 1:
+                raise
+            say(f"warning: {name} does not fit: {error}")
+    if as_json:
+        typer.echo(json.dumps([_jsonable(report.to_dict()) for report in seen], indent=2, allow_nan=False))
+    else:
+        typer.echo("\n\n".join(report.text() for report in seen))
+        if len(seen) > 1:
+            typer.echo("\n" + _overview(seen))
+    if any(report.verdict == "violated" for report in seen):
+        raise typer.Exit(NOT_SO)
+
+
+def _subject(problem: Any, file: str) -> tuple[Any, ...]:
+    """What is checked: a run; or the objective and the start, where the file has no driver."""
+    from overparam import trajectory
+
+    if problem is None:
+        return (trajectory.load(file),)
+    if not problem.driver:
+        return problem.objective, problem.start
+    return (_finished(problem.run()),)
+
+
+def _finished(run: Trajectory) -> Trajectory:
+    """The run, unless Ctrl-C cut it short: drivers keep what was reached, a check is over."""
+    if run.status == "interrupted":
+        raise KeyboardInterrupt(run.message)
+    return run
+
+
+def _overview(seen: list[Report]) -> str:
+    width = max(len(report.name) for report in seen)
+    return "\n".join(f"{report.name.ljust(width)}  {report.verdict}" + (f" ({report.given})" if report.given else "") for report in seen)
+
+
+# --- the built-in examples --------------------------------------------------------------------------------------------
+
+_COLUMNS = ("statement", "example", "expected", "verdict", "tag", "seconds")
+
+
+def _check_examples(names: list[str], as_json: bool, confirm: bool) -> None:
+    """Print a row for each example as soon as it is known, beneath it what differs."""
+    from tqdm.auto import tqdm
+
+    from overparam import theory
+
+    examples = [(name, label, example) for name in names for label, example in theory.get(name).examples().items()]
+    widths = [max([len(column), *(len(row[number]) for row in examples)]) for number, column in enumerate(_COLUMNS[:2])]
+    widths += [len("undecided"), len("undecided"), len("reconstructed"), len(_COLUMNS[-1])]
+    if not as_json:
+        typer.echo("  ".join(column.ljust(width) for column, width in zip(_COLUMNS, widths)).rstrip())
+    rows = []
+    with tqdm(total=len(examples), unit="example", disable=None, leave=False) as bar:
+        for row in _rows(examples, confirm):
+            rows.append(row)
+            if not as_json:
+                cells = [str(row[column]).ljust(width) for column, width in zip(_COLUMNS[:-1], widths)]
+                bar.clear()
+                typer.echo("  ".join([*cells, f"{row['seconds']:.2f}".rjust(widths[-1])]))
+            bar.update()
+    wrong = [row for row in rows if row["verdict"] != row["expected"]]
+    if as_json:
+        typer.echo(json.dumps(_jsonable(rows), indent=2, allow_nan=False))
+    else:
+        total = sum(row["seconds"] for row in rows)
+        typer.echo(f"\n{len(rows)} examples of {len(names)} statements in {total:.1f} s, {len(rows) - len(wrong)} as expected")
+        for row in wrong:
+            typer.echo(f"differs: {row['statement']}, {row['example']}: {row['verdict']} instead of {row['expected']}: {row['reason']}")
+    if wrong:
+        raise typer.Exit(NOT_SO)
+
+
+def _rows(examples: list[tuple[str, str, Any]], confirm: bool) -> Iterator[dict[str, Any]]:
+    from overparam import theory
+    from overparam.trajectory import Trajectory
+
+    for name, label, example in examples:
+        began = time.perf_counter()
+        try:
+            made = dict(example.make())
+            if isinstance(made.get("subject"), Trajectory):
+                _finished(made["subject"])
+            report = theory.check(name, **{"confirm": confirm, **made})
+            verdict, reason = report.verdict, report.reason
+        except (ValueError, ArithmeticError) as error:  # one example that fails is a row like any other
+            verdict, reason = "error", f"{type(error).__name__}: {error}"
+        yield {"statement": name, "example": label, "expected": example.verdict, "verdict": verdict, "tag": theory.get(name).tag,
+               "seconds": round(time.perf_counter() - began, 3), "reason": reason}
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no infinities, and no NaN; nor has it NumPy's numbers."""
+    if isinstance(value, dict):
+        return {str(key): _jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(entry) for entry in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

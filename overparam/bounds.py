@@ -188,7 +188,7 @@ def hermite_room(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.nd
     The bound grows like the spread to a power between 2m - 1 and 2m: that tells how far to go, and the bound itself whether it was too
     far.
     """
-    floor = np.maximum(spreads, 1e-300)
+    floor = np.maximum(spreads, 1e-6)  # from smaller ones, where bounds underflow, the power would not lead far enough
     here = np.maximum(hermite_error(orders, floor, teacher_spreads, size, offset)[:, 0], 1e-300)
     room = spreads
     for power in (2 * orders, 2 * orders - 1):

@@ -50,13 +50,16 @@ class Chart:
         Whether the centre moves on its own.
     frame : (k, k) array
         Orthonormal axes of the columns.
+    rows : (n,) bool array, optional
+        The parameters that move; all by default. The others stay where they are and have no variables.
     """
 
-    def __init__(self, state: State, moving: bool, frame: np.ndarray) -> None:
-        self.moving, self.frame, self.template = moving, frame, replace(state, log_scale=0.0)
-        n, k = state.n, state.k
-        self._shape = n, k
-        centre, deviations = state.centre @ frame, state.deviations @ frame
+    def __init__(self, state: State, moving: bool, frame: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self.moving, self.frame, self.template, self.rows = moving, frame, replace(state, log_scale=0.0), rows
+        if rows is not None and state.log_scale:
+            raise ValueError("parameters that stay where they are have no common scale with deviations below float64's range")
+        centre, deviations = state.centre @ frame, (state.deviations if rows is None else state.deviations[rows]) @ frame
+        n, k = self._shape = deviations.shape
         if moving:  # the split is then unique: deviations of mean 0
             mean = deviations.mean(axis=0)
             deviations = deviations - mean
@@ -92,7 +95,7 @@ class Chart:
         g, z = y[self._g], y[self._z].reshape(self._shape)
         if self.moving:  # errors of the integrator must not make a second centre
             z = z - np.add.reduce(z) / len(z)
-        shift = min(0.0, float(g.max()) - _LEAST) if self.far else 0.0
+        shift = min(0.0, float(g.max()) - _LEAST) if self.far and self.rows is None else 0.0
         amplitudes = np.exp(g - shift)
         if not self.moving:
             return Opened(self._fixed, amplitudes, z, 1.0, shift)
@@ -101,8 +104,22 @@ class Chart:
 
     def state(self, y: np.ndarray) -> State:
         """The state at y."""
-        centre, amplitudes, z, _, shift = self.open(y)
-        return replace(self.template, centre=centre @ self.frame.T, deviations=(amplitudes * z) @ self.frame.T, log_scale=shift)
+        opened = self.open(y)
+        centre, deviations = self.parts(opened)
+        return replace(self.template, centre=centre, deviations=deviations, log_scale=opened.shift)
+
+    def parts(self, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (k,) and (rescaled) deviations (n, k) in the state's coordinates."""
+        centre, deviations = opened.centre @ self.frame.T, (opened.amplitudes * opened.z) @ self.frame.T
+        if self.rows is None:
+            return centre, deviations
+        whole = self.template.deviations + (self.template.centre - centre)
+        whole[self.rows] = deviations
+        return centre, whole
+
+    def velocity(self, centre_grad: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Velocities of the centre and of the deviations that move, in the frame, where these are what state and centre move along."""
+        return -(centre_grad @ self.frame), -((grad if self.rows is None else grad[self.rows]) @ self.frame)
 
     def slope(self, y: np.ndarray, opened: Opened, centre_velocity: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """dy/dt from the velocities of centre (k,) and of the (rescaled) deviations (n, k), in the frame."""

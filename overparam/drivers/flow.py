@@ -144,7 +144,7 @@ class _Flow(Stepper):
         settled, moving = self._plan.settle(state)
         if self._frame is None:
             self._frame = _frame_along(settled.centre)
-        self._chart = Chart(settled, moving, self._frame)
+        self._chart = Chart(settled, moving, self._frame, _moving_rows(self._plan))
         self._cut_around(self._chart.start)
         # records are interpolated: the last step may go beyond the last of them
         end = float(self._logs[-1]) + 1e-3
@@ -167,9 +167,8 @@ class _Flow(Stepper):
         return np.exp(s) * self._rate
 
     def _velocity(self, plan: Plan, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
-        chart, frame = self._chart, self._chart.frame
-        centre_grad, grad = plan.gradient(chart.template, opened.centre @ frame.T, (opened.amplitudes * opened.z) @ frame.T)
-        return -(centre_grad @ frame), -(grad @ frame)
+        chart = self._chart
+        return chart.velocity(*plan.gradient(chart.template, *chart.parts(opened)))
 
     def _step(self) -> None:
         """One step of the integrator, and a new plan where it ends outside the box of the present one."""
@@ -183,7 +182,8 @@ class _Flow(Stepper):
             old = self._plan
             self._plan_ahead(solver.y, state)
             settled, moving = self._plan.settle(state)
-            same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre))
+            same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre)) \
+                and np.array_equal(_moving_rows(self._plan), chart.rows)
             if same and not self._agree(old, self._plan, solver.y):
                 self._plan, self._solver, self._first = None, None, (solver.t - solver.t_old) / 4
                 return  # the step is taken again from where it began, under a plan made there
@@ -210,6 +210,12 @@ class _Flow(Stepper):
 
     def _now(self) -> float:
         return float(np.expm1(self._reached[0]))
+
+
+def _moving_rows(plan: Plan) -> np.ndarray | None:
+    """(n,) which parameters move under a plan, None if all: those without weight, or too far to matter, stay where they are."""
+    view = getattr(getattr(plan, "part", plan), "view", None)
+    return None if view is None else view.rows
 
 
 def _frame_along(centre: np.ndarray) -> np.ndarray:

@@ -183,6 +183,7 @@ class Inequality(Theorem):
             constant = constants.get(bound.constant)
             if constant is None or constant.value is not None:
                 conclusions.append(_worst(bound, constant, sides))
+                _needed(bound, constant, sides, measured)
             else:
                 conclusions.append(_smallest(bound, constant, sides, measured))
         return conclusions, measured
@@ -211,6 +212,7 @@ class Inequality(Theorem):
             if constant is None or constant.value is not None:
                 conclusions += [_worst(bound, constant, np.concatenate([trained[row], tested[row]]), ", sampled points"),
                                 _worst(bound, constant, np.concatenate(scaled), f", scales {self.scales[0]:g} to {self.scales[-1]:g}")]
+                _needed(bound, constant, np.concatenate([trained[row], tested[row], *scaled]), measured)
             else:
                 conclusions.append(_smallest(bound, constant, trained[row], measured))
                 conclusions += self._whether_any(bound, trained[row], tested[row], scaled, measured)
@@ -258,6 +260,13 @@ def _worst(bound: Bound, constant: Constant | None, sides: np.ndarray, where: st
         return _room(one)
 
     return min(_claims(bound, constant, sides, where), key=key)
+
+
+def _needed(bound: Bound, constant: Constant | None, sides: np.ndarray, measured: dict[str, Any]) -> None:
+    """Enter in `measured` how far from sharp a known constant is at these points."""
+    if constant is not None:
+        sign = -1 if bound.relation == ">=" else 1
+        measured[f"{constant.name} needed at these points"] = math.exp(min(sign * trends.log_ratios(sides, bound).largest, 709.0))
 
 
 def _smallest(bound: Bound, constant: Constant, sides: np.ndarray, measured: dict[str, Any]) -> Conclusion:

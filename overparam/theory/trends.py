@@ -63,9 +63,9 @@ def log_ratios(sides: np.ndarray, bound: Bound) -> LogRatios:
 def slack(values: np.ndarray, held: int) -> float:
     r"""How far the largest of `held` new values may lie above the largest of N `values` of the same law, in a thousand cases all but one.
 
-    Values above a high level exceed it by exponential amounts, of mean :math:`\theta` (a ratio that is a power law; a bounded one falls
-    faster, so this is generous). With :math:`\hat\theta` the mean excess of the k largest over the next, the new maximum lies more than
-    s above the old one with probability at most :math:`\frac{held}{N}(1+s/(k\hat\theta))^{-k}`.
+    Values above the median are taken to exceed it by exponential amounts, of mean :math:`\theta` (the ratio is a power law there; one
+    that is bounded falls faster, so this is generous). With :math:`\hat\theta` the mean excess of the k = N/2 largest over the next, the
+    new maximum lies more than s above the old one with probability at most :math:`\frac{held}{N}(1+s/(k\hat\theta))^{-k}`.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def slack(values: np.ndarray, held: int) -> float:
     Returns
     -------
     float
-        s; 0 if there are fewer than 3 values or the largest coincide.
+        s; 0 if there are fewer than 4 values or the largest coincide.
 
     Examples
     --------
@@ -90,9 +90,9 @@ def slack(values: np.ndarray, held: int) -> float:
     True
     """
     finite = np.sort(values[np.isfinite(values)])[::-1]
-    if finite.size < 3 or held == 0:
+    if finite.size < 4 or held == 0:
         return 0.0
-    k = max(2, finite.size // 10)
+    k = finite.size // 2
     mean = float(finite[:k].mean() - finite[k])
     return k * mean * max((held / (finite.size * _CHANCE)) ** (1 / k) - 1, 0.0)
 

@@ -75,7 +75,7 @@ def _check_file(names: list[str], file: str, constants: dict[str, Any], as_json:
         if not any(key in known for known in opened.values()):
             theory.get(chosen[0]).given({key: constants[key]})  # whose error names the nearest
     subject = _subject(problem, file)
-    seen = []
+    seen, strangers = [], []
     for name in chosen:
         own = {key: value for key, value in constants.items() if key in opened[name]}
         try:
@@ -83,7 +83,11 @@ def _check_file(names: list[str], file: str, constants: dict[str, Any], as_json:
         except ValueError as error:
             if len(chosen) == 1:
                 raise
-            say(f"warning: {name} does not fit: {error}")
+            strangers.append(name)
+            if "all" not in names:
+                say(f"warning: {name} does not fit: {error}")
+    if strangers and "all" in names:  # lemmas about other things than an objective's parameters, most of them
+        say(f"{len(strangers)} of {len(chosen)} statements do not fit and were left out: {', '.join(strangers)}")
     if as_json:
         typer.echo(json.dumps([_jsonable(report.to_dict()) for report in seen], indent=2, allow_nan=False))
     else:
@@ -166,7 +170,7 @@ def _rows(examples: list[tuple[str, str, Any]], confirm: bool) -> Iterator[dict[
                 _finished(made["subject"])
             report = theory.check(name, **{"confirm": confirm, **made})
             verdict, reason = report.verdict, report.reason
-        except (ValueError, ArithmeticError) as error:  # one example that fails is a row like any other
+        except Exception as error:  # one example that fails is a row like any other
             verdict, reason = "error", f"{type(error).__name__}: {error}"
         yield {"statement": name, "example": label, "expected": example.verdict, "verdict": verdict, "tag": theory.get(name).tag,
                "seconds": round(time.perf_counter() - began, 3), "reason": reason}

@@ -123,6 +123,10 @@ class Inequality(Theorem):
         """What the lemma supposes of a point; sampled points where it fails are left out."""
         return []
 
+    def further(self, families: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Further numbers worth knowing, from the (bounds, points, 3) left sides, right sides and errors on each of the `scales`."""
+        return {}
+
     # --- the checker -------------------------------------------------------------------------------------------------
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
@@ -216,7 +220,7 @@ class Inequality(Theorem):
             else:
                 conclusions.append(_smallest(bound, constant, trained[row], measured))
                 conclusions += self._whether_any(bound, trained[row], tested[row], scaled, measured)
-        return hypotheses, conclusions, measured
+        return hypotheses, conclusions, {**measured, **self.further(along)}
 
     def _whether_any(self, bound: Bound, trained: np.ndarray, tested: np.ndarray, along: list[np.ndarray],
                      measured: dict[str, Any]) -> list[Conclusion]:

@@ -46,7 +46,7 @@ def log_ratios(sides: np.ndarray, bound: Bound) -> LogRatios:
     with np.errstate(divide="ignore", invalid="ignore"):
         if bound.logarithmic:
             values, errors = left - right, error
-            kept = ~np.isnan(values)
+            kept = ~np.isnan(values) & np.isfinite(error)
         else:
             kept = (left > error) if bound.relation == "<=" else (right > 0)  # a lower bound asks nothing where right <= 0
             # nothing but an infinite constant makes right <= 0 serve, or left <= 0 under a lower bound
@@ -63,8 +63,8 @@ def log_ratios(sides: np.ndarray, bound: Bound) -> LogRatios:
 def slack(values: np.ndarray, held: int) -> float:
     r"""How far the largest of `held` new values may lie above the largest of N `values` of the same law, in a thousand cases all but one.
 
-    Values above the median are taken to exceed it by exponential amounts, of mean :math:`\theta` (the ratio is a power law there; one
-    that is bounded falls faster, so this is generous). With :math:`\hat\theta` the mean excess of the k = N/2 largest over the next, the
+    Values in the upper quarter are taken to exceed it by exponential amounts, of mean :math:`\theta` (the ratio is a power law there; one
+    that is bounded falls faster, so this is generous). With :math:`\hat\theta` the mean excess of the k = N/4 largest over the next, the
     new maximum lies more than s above the old one with probability at most :math:`\frac{held}{N}(1+s/(k\hat\theta))^{-k}`.
 
     Parameters
@@ -92,7 +92,7 @@ def slack(values: np.ndarray, held: int) -> float:
     finite = np.sort(values[np.isfinite(values)])[::-1]
     if finite.size < 4 or held == 0:
         return 0.0
-    k = finite.size // 2
+    k = max(2, finite.size // 4)
     mean = float(finite[:k].mean() - finite[k])
     return k * mean * max((held / (finite.size * _CHANCE)) ** (1 / k) - 1, 0.0)
 
@@ -101,8 +101,9 @@ def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str
     r"""Whether the largest log ratio at each scale stays bounded towards one end of the scales.
 
     On the outer half of the family (at least four scales) :math:`\ln C` is fitted by a straight line in ln scale. It grows if its slope
-    towards the end is above 0 by more than its 99 % interval (from the residuals) and the numerical error allow; a growth that slows,
-    to less than half from one half of the line to the other, is one to a limit and counts as bounded: a power keeps its pace.
+    towards the end is above 0 by more than its 99 % interval (from the residuals) and the numerical error allow, or if it rises from each
+    scale to the next; a growth that slows, to less than half from one half of the line to the other, is one to a limit and counts as
+    bounded: a power keeps its pace.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str
     inner = (y[middle] - y[0]) / (x[middle] - x[0])
     outer = (y[-1] - y[middle]) / (x[-1] - x[middle])
     text = f"ln C against ln scale towards the end: slope {slope:+.3g} ± {half:.2g} over the last {size} scales"
-    if slope <= half:
+    if slope <= half and not (np.diff(y) > 2 * error).all():  # a steady rise is one, however bent it is
         return True, text
     if outer < 0.5 * inner:
         return True, text + f", slowing from {inner:+.3g} to {outer:+.3g}"

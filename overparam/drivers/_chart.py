@@ -70,7 +70,7 @@ class Chart:
             log_amplitudes = np.log(np.sqrt((scaled**2).mean(axis=0)))
             self.log_extent = float(np.log(peak)) + state.log_scale if peak > 0 else -np.inf
         if peak == 0:  # all coincide, and stay so: z is 0 and the amplitude has no meaning, but must count as small
-            log_amplitudes, offset = np.zeros(k), -1000.0
+            log_amplitudes, offset = np.zeros(k), -200.0
         else:
             offset = self.log_extent
             log_amplitudes = np.where(np.isfinite(log_amplitudes), np.maximum(log_amplitudes, -_APART), -_NOTHING)

@@ -118,13 +118,14 @@ class PartialPlan(Plan):
         return self.inner.covers(self.view.part(state))
 
     def settle(self, state: State) -> tuple[State, bool]:
-        """Around the target, at rest: deviations from a centre that moves have a mean of 0, and these have not, as some stand still."""
-        return state.moved(np.zeros(state.k), state.coordinates), False
+        part, moving = self.inner.settle(self.view.part(state))
+        return self.view.whole(state, part), moving
 
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        part, _ = self.inner.settle(self.view.part(template.moved(centre, deviations)))
-        common, rows = self.inner.gradient(part, part.centre, part.deviations)
-        return np.zeros(len(centre)), self.view.array(template, common + rows)
+        """As for all means; where the centre moves, it is the deviations of the means that take part whose mean is meant to be 0."""
+        view = self.view
+        common, rows = self.inner.gradient(view.part(template), centre[view.axes], deviations[np.ix_(view.rows, view.axes)])
+        return view.vector(template, common), view.array(template, rows, -common)
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         done = self.inner.burst(self.view.part(state), step_size, steps, ceiling)

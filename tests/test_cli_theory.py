@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 
@@ -15,6 +16,7 @@ from overparam import config
 from overparam.cli import app
 from overparam.drivers import BY_NAME
 from overparam.theory import Conclusion, Constant, Example, Hypothesis, Theorem, theorem
+from overparam.theory.inequality import Inequality
 
 HOLDS, WRONG = "test.loss_falls", "test.loss_rises"
 PROBLEM = """
@@ -220,6 +222,28 @@ def test_a_saved_run_is_checked_as_it_is(file, tmp_path):
     assert result.exit_code == 0 and json.loads(result.stdout)[0]["verdict"] == "verified"
 
 
+class Sines(Inequality):
+    """About numbers that it draws itself."""
+
+    name, title, source, tag, statement = "test.sines", "Sines", "this test", "standard", "|sin x| is at most C."
+    constants = (Constant("C", 1.0, "standard"),)
+
+    def sample(self, rng, scale):
+        return scale * rng.standard_normal()
+
+    def sides(self, x):
+        return abs(math.sin(x)), 1.0, 1e-15
+
+
+def test_a_lemma_that_draws_its_own_points_needs_no_file(monkeypatch):
+    monkeypatch.setitem(theorem._THEOREMS, "test.sines", Sines())
+    result = call("check", "test.sines")
+    assert result.exit_code == 0 and result.stdout.startswith("test.sines: verified")
+    assert call("check", "test.sines", "--set", "C=0.5").exit_code == 1
+    result = call("check", "all")
+    assert result.exit_code == 0 and f"2 of 3 statements do not fit and were left out: {HOLDS}, {WRONG}" in result.stderr
+
+
 def test_json_has_no_infinities(file, monkeypatch):
     monkeypatch.setattr(LossFalls, "measured", lambda *_: {"inf": float("inf"), "nan": [float("nan")], "number": np.float64(2.0)})
     (report,) = json.loads(call("check", HOLDS, file, "--json").stdout, parse_constant=pytest.fail)
@@ -239,7 +263,8 @@ def test_a_statement_that_does_not_fit_does_not_stop_the_others(file, monkeypatc
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    ([], ["needs a file, or --all"]), ([HOLDS], ["needs a file after the statements", HOLDS]), (["all"], ["needs a file", "'all'"]),
+    ([], ["needs a statement or a file, or --all"]), ([HOLDS], ["check needs a trajectory", "a file that describes a run"]),
+    (["test.loss_fall"], ["'test.loss_fall' is not known", f"Did you mean '{HOLDS}'"]),
     (["test.loss_fall", "FILE"], ["'test.loss_fall' is not known", f"Did you mean '{HOLDS}'"]),
     (["FILE"], ["name a statement before", "[check]"]), ([HOLDS, "none.toml"], ["'none.toml' cannot be read"]),
     ([HOLDS, "none.nc"], ["none.nc", "not there"]), (["--all", "--set", "C=2"], ["--set goes with a file"]),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 import overparam as op
 from overparam import _toml, config
 from overparam.drivers import BY_NAME
+from overparam.objectives import BUILT_IN
 from overparam.quadrature import Rule
 from overparam.sampling import SampledRule
 from overparam.teachers import TEACHERS
@@ -262,3 +265,34 @@ def test_tables_in_tables_and_what_is_not_set():
         _toml.dumps({"table": {"key": object()}})
     with pytest.raises(ValueError, match="not Unicode"):
         _toml.dumps({"table": {"key": "\ud800"}})
+
+
+# --- what the documentation says --------------------------------------------------------------------------------------
+
+DOCS = (Path(__file__).parents[1] / "docs" / "config.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_example_makes_a_problem():
+    text = re.search(r"```toml\n(.*?)```", DOCS, re.DOTALL)[1]
+    problem = config.loads(text)
+    assert set(tomllib.loads(text)) == set(config.TABLES) and problem.start.shape == (5, 3) and problem.arguments["steps"] == 2000
+    assert problem.checks.constants == {"C_L": 1.0}
+
+
+def test_the_documented_errors_are_those_that_are_raised():
+    shown = re.search(r"```text\n(.*?)```", DOCS, re.DOTALL)[1].splitlines()
+    for text, message in zip([WHOLE + "stepsize = 1", WHOLE + "[rule]\ntol = 5.0"], shown, strict=True):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            config.loads(text, "six.toml")
+
+
+def test_the_documentation_names_every_kind_and_key():
+    kinds = [*TEACHERS, *BY_NAME, *(kind.__name__ for kind in BUILT_IN)]
+    kinds += [name for name, kind in Rule.registry.items() if not inspect.isabstract(kind) and kind.__module__.startswith("overparam.")]
+    for name in kinds:
+        assert f"`{name}`" in DOCS or f'"{name}"' in DOCS
+    described = [config.loads(f"{TEACHER}{START}driver = {driver}").describe()["driver"] for driver in (
+        '{kind = "gradient_descent", step_size = 1, steps = 1}', '{kind = "gradient_flow", t_end = 1.0}',
+        '{kind = "sgd", step_size = 1, steps = 1, batch_size = 1}')]
+    for key in set().union(*described) - {"kind"}:
+        assert f"`{key}`" in DOCS

@@ -24,7 +24,7 @@ def check(
     arguments: Annotated[list[str] | None, typer.Argument(
         metavar="[THEOREM]... [FILE]", show_default=False,
         help="Statements, as 'overparam list --theorems' shows them, or 'all' (default: those of the file's table [check]); then a TOML "
-             "file that describes a run, or a run that was saved (.nc).")] = None,
+             "file that describes a run, or a run that was saved (.nc). Statements that draw their own points need no file.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Check the built-in examples of all statements, or of the named ones.")] = False,
     changes: Annotated[list[str] | None, typer.Option(
         "--set", metavar="CONSTANT=VALUE", show_default=False, help="Give a constant that the paper leaves open. Repeatable.")] = None,
@@ -42,8 +42,8 @@ def check(
             _check_examples(_chosen(given), as_json, confirm is not False)
             return
         if not given:
-            raise ValueError("check needs a file, or --all; see 'overparam check --help'")
-        *names, file = given
+            raise ValueError("check needs a statement or a file, or --all; see 'overparam check --help'")
+        names, file = _parted(given)
         _check_file(names, file, settings_from(changes or [], {}), as_json, confirm)
 
 
@@ -53,16 +53,26 @@ def _chosen(names: list[str]) -> list[str]:
     return theory.list() if not names or "all" in names else [theory.get(name).name for name in names]
 
 
+def _parted(given: list[str]) -> tuple[list[str], str | None]:
+    """Statements, and the file after them if there is one."""
+    from overparam import theory
+
+    last = given[-1]
+    if last in (*theory.list(), "all"):
+        return given, None
+    if Path(last).suffix not in (".toml", ".nc") and not Path(last).exists():
+        theory.get(last)  # whose error names the nearest statement
+    return given[:-1], last
+
+
 # --- a file -----------------------------------------------------------------------------------------------------------
 
 
-def _check_file(names: list[str], file: str, constants: dict[str, Any], as_json: bool, confirm: bool | None) -> None:
+def _check_file(names: list[str], file: str | None, constants: dict[str, Any], as_json: bool, confirm: bool | None) -> None:
     from overparam import config, theory
 
     problem, checks = None, config.Checks()
-    if Path(file).suffix != ".nc":
-        if file in (*theory.list(), "all"):
-            raise ValueError(f"check needs a file after the statements; got {file!r} last. --all checks the built-in examples")
+    if file is not None and Path(file).suffix != ".nc":
         problem = config.load(file)
         checks = problem.checks
     chosen = _chosen(names) if names else list(checks.theorems)
@@ -81,6 +91,8 @@ def _check_file(names: list[str], file: str, constants: dict[str, Any], as_json:
         try:
             seen.append(theory.check(name, *subject, confirm=confirm, **own))
         except ValueError as error:
+            if len(chosen) == 1 and file is None:
+                raise ValueError(f"{error}. On the command line: a file that describes a run, after the statement") from None
             if len(chosen) == 1:
                 raise
             strangers.append(name)
@@ -98,10 +110,12 @@ def _check_file(names: list[str], file: str, constants: dict[str, Any], as_json:
         raise typer.Exit(NOT_SO)
 
 
-def _subject(problem: Any, file: str) -> tuple[Any, ...]:
-    """What is checked: a run; or the objective and the start, where the file has no driver."""
+def _subject(problem: Any, file: str | None) -> tuple[Any, ...]:
+    """What is checked: a run; or the objective and the start, where the file has no driver; or nothing."""
     from overparam import trajectory
 
+    if file is None:
+        return ()
     if problem is None:
         return (trajectory.load(file),)
     if not problem.driver:

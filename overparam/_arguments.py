@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -19,7 +19,6 @@ from overparam._validation import check_choice
 __all__ = ["Call", "Place", "checked", "signature"]
 
 _RECORD = log_spaced(200)  # the drivers' own default, written out so that what is saved can be repeated
-_PLACED = {"objective", "params0", "progress", "t", "teacher", "rule"}  # arguments that other tables, or the caller, bring
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", list: "an array", Schedule:
           f"a text such as \"log_spaced(200)\" or a table with a kind ({', '.join(SCHEDULES)})"}
 
@@ -53,12 +52,12 @@ class Call:
 
     @classmethod
     def of(cls, place: Place, table: Mapping[str, Any], kinds: Mapping[str, Callable], default: str | None = None,
-           more: Mapping[str, inspect.Parameter] | None = None) -> Call:
-        """From a table with a "kind", one of `kinds`; the other keys are arguments, and `more`."""
+           more: Mapping[str, inspect.Parameter] | None = None, placed: Collection[str] = ()) -> Call:
+        """From a table with a "kind", one of `kinds`; the other keys are arguments, and `more`; `placed` ones come from elsewhere."""
         if "kind" not in table and default is None:
             raise ValueError(f"{place} needs a kind: {', '.join(sorted(kinds))}")
         kind = check_choice(table.get("kind", default), f"{place} kind", kinds)
-        known = {**_parameters(kinds[kind]), **(more or {})}
+        known = {**_parameters(kinds[kind], placed), **(more or {})}
         arguments = {}
         for key, value in table.items():
             if key == "kind":
@@ -91,10 +90,10 @@ def signature(function: Callable) -> inspect.Signature:
         return inspect.signature(function)
 
 
-def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """The arguments that a table may set: neither what other tables bring nor functions and objects."""
+def _parameters(function: Callable, placed: Collection[str]) -> dict[str, inspect.Parameter]:
+    """The arguments that a table may set: neither those that are `placed` nor functions and objects."""
     return {name: one for name, one in signature(function).parameters.items()
-            if name not in _PLACED and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and _writable(one.annotation)}
+            if name not in placed and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and _writable(one.annotation)}
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

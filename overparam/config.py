@@ -186,7 +186,7 @@ def loads(text: str, source: str = "configuration") -> Problem:
         objective.start(start)  # whose checks of the shape are wanted here
     driver, arguments = "", {}
     if "driver" in tables:
-        run = Call.of(Place(source, "driver"), tables["driver"], BY_NAME)
+        run = Call.of(Place(source, "driver"), tables["driver"], BY_NAME, placed=("objective", "params0", "progress"))
         driver, arguments, settings["driver"] = run.kind, run.arguments, run.settings()
     checks = _checks(Place(source, "check"), tables.get("check", {}))
     if "check" in tables:
@@ -210,7 +210,7 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
     """The loss, from [objective] and the tables that it takes."""
     kinds = {kind.__name__: kind for kind in BUILT_IN}
     place = Place(source, "objective")
-    call = Call.of(place, tables.get("objective", {}), kinds, BUILT_IN[0].__name__)
+    call = Call.of(place, tables.get("objective", {}), kinds, BUILT_IN[0].__name__, placed=("teacher", "rule", "t"))
     parts, takes = {}, inspect.signature(call.function).parameters
     for name, build in (("teacher", _teacher), ("rule", _rule)):
         if name in takes:

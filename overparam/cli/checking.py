@@ -22,7 +22,7 @@ __all__ = ["check"]
 
 def check(
     arguments: Annotated[list[str] | None, typer.Argument(
-        metavar="[THEOREM]... [FILE]", show_default=False,
+        metavar="THEOREM|FILE", show_default=False,
         help="Statements, as 'overparam list --theorems' shows them, or 'all' (default: those of the file's table [check]); then a TOML "
              "file that describes a run, or a run that was saved (.nc). Statements that draw their own points need no file.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Check the built-in examples of all statements, or of the named ones.")] = False,

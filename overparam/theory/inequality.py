@@ -253,7 +253,8 @@ def _claims(bound: Bound, constant: Constant | None, sides: np.ndarray, where: s
     tag = bound.tag if constant is None else constant.tag
     right = sides[:, 1] + math.log(value) if bound.logarithmic else value * sides[:, 1]
     return [Conclusion(bound.words + where, bound.latex, float(left), bound.relation, float(other), tag=tag, error=float(error),
-                       logarithmic=bound.logarithmic) for left, other, error in zip(sides[:, 0], right, sides[:, 2], strict=True)]
+                       logarithmic=bound.logarithmic, note="" if left == left and other == other else "a side could not be evaluated")
+            for left, other, error in zip(sides[:, 0], right, sides[:, 2], strict=True)]
 
 
 def _worst(bound: Bound, constant: Constant | None, sides: np.ndarray, where: str = "") -> Conclusion:

@@ -1,7 +1,10 @@
 """Zhang et al. 2025, arXiv 2511.22069: over-parameterized score matching of one Gaussian. One module per statement or family."""
 
 from overparam.theory.zhang2025 import (
+    edges,
     large_noise,
+    laws_far,
+    laws_gradient,
     lemmas_a,
     lemmas_b,
     lemmas_d,
@@ -13,8 +16,10 @@ from overparam.theory.zhang2025 import (
     stationary_point,
 )
 
-__all__ = [
+__all__ = ["edges",
     "large_noise",
+    "laws_far",
+    "laws_gradient",
     "lemmas_a",
     "lemmas_b",
     "lemmas_d",

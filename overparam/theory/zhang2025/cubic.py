@@ -53,8 +53,8 @@ def _grid(params: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.
     lines, weights, even = [], [], []
     for axis in axes:
         along = params @ axis
-        # every second node errs by exp(-pi^2/(s h)) for means s apart, by exp(-pi^2/(2 h^2)) for the Gaussian alone: 1e-12 and 1e-17
-        step = min(math.pi**2 / (28 * max(np.ptp(along), 1.0)), 0.35)
+        # every second node errs by exp(-pi^2/(s h)) for means s apart, by exp(-pi^2/(2 h^2)) for the Gaussian alone: 1e-16 and 1e-17
+        step = min(math.pi**2 / (36 * max(np.ptp(along), 1.0)), 0.35)
         count = math.ceil(reach / step)
         index = np.arange(-count, count + 1)
         lines.append(index * step)

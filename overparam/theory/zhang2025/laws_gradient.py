@@ -69,7 +69,7 @@ class _Sum(Inequality):
 
 @register
 class GradientIdentity(_Sum):
-    r""":math:`\sum_i\langle\nabla_iL,\mu_i\rangle=2E[\|v\|^2+\|M\|_F^2-4v^\top Mv+3\|v\|^4]`, any weights: the paper's (2), reconstructed."""
+    r""":math:`\sum_i\langle\nabla_iL,\mu_i\rangle=2E[\|v\|^2+\|M\|_F^2-4v^\top Mv+3\|v\|^4]`: the paper's (2), reconstructed."""
 
     name = "zhang2025.law_gradient_identity"
     title = "Sum of <gradient, parameter> (the paper's equation (2), reconstructed)"

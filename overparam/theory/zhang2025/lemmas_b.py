@@ -97,7 +97,7 @@ class _Gradient(Inequality):
     @staticmethod
     def _slope(point: GradientPoint) -> tuple[float, float]:
         """Fourth-order central difference of the loss along the direction; the error as half the step shows it, with the losses' own."""
-        step = 0.02 * (1 + np.abs(point.state.coordinates).max())
+        step = 0.005 * (1 + np.abs(point.state.coordinates).max())
         near = {m: point.objective.estimate(point.moved(m * step)) for m in (-2, -1, -0.5, 0.5, 1, 2)}
 
         def difference(m: float) -> float:

@@ -3,12 +3,14 @@
     op.theory.list()                                        # names of all statements
     op.theory.check("zhang2025.theorem_3_5", traj)          # a Report: verdict, hypotheses with margins, conclusions, tags
     op.theory.check(name, obj, params0, step_size=0.01)     # the hypotheses alone
+    op.theory.sharpness("zhang2025.theorem_3_2", n=2)       # how much weaker a condition might be
 """
 
 from overparam.theory import zhang2025
 from overparam.theory.report import TAGS, VERDICTS, Claim, Conclusion, Constant, Hypothesis, Report
+from overparam.theory.sharpness import Sharpness, sharpness
 from overparam.theory.theorem import Example, Setting, Theorem, check, get, register
 from overparam.theory.theorem import list_theorems as list
 
-__all__ = ["TAGS", "VERDICTS", "Claim", "Conclusion", "Constant", "Example", "Hypothesis", "Report", "Setting", "Theorem", "check", "get",
-           "list", "register", "zhang2025"]
+__all__ = ["TAGS", "VERDICTS", "Claim", "Conclusion", "Constant", "Example", "Hypothesis", "Report", "Setting", "Sharpness", "Theorem",
+           "check", "get", "list", "register", "sharpness", "zhang2025"]

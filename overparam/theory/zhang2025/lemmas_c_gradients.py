@@ -15,6 +15,7 @@ from overparam.theory.inequality import Bound
 from overparam.theory.report import Constant, Hypothesis
 from overparam.theory.theorem import Example, register
 from overparam.theory.zhang2025 import common
+from overparam.theory.zhang2025.lemmas_c_integrals import log_sharp
 from overparam.theory.zhang2025.lemmas_c_points import FarLemma, FarPoint, near_excess
 
 __all__ = ["LemmaC10", "LemmaC11", "LemmaC12", "LemmaC14"]
@@ -152,7 +153,9 @@ class LemmaC14(FarLemma):
     bounds: ClassVar[tuple[Bound, ...]] = (
         Bound("the loss is at least of that order", r"L\ge c\,Me^{-M^2/8}", relation=">=", constant="c", tag="reconstructed",
               logarithmic=True),
-        Bound("the loss is at most of that order", r"L\le C\,Me^{-M^2/8}", constant="C", tag="reconstructed", logarithmic=True))
+        Bound("the loss is at most of that order", r"L\le C\,Me^{-M^2/8}", constant="C", tag="reconstructed", logarithmic=True),
+        Bound("it is at most what the sharp bounds on the weights give", r"\sqrt L\le\|\mu_{i_0}\|+\sum_j\|\mu_j\|\sqrt{\mathbb E\,w_j}",
+              tag="derived", logarithmic=True))
 
     def radius(self, M: float) -> float:
         return min(math.exp(-M * M / 16), super().radius(M))
@@ -169,7 +172,11 @@ class LemmaC14(FarLemma):
         loss, error = point.found.value, point.errors[0]
         wrong = -math.log1p(-error / loss) if error < loss else math.inf
         left, right = math.log(loss) if loss > 0 else -math.inf, math.log(point.M) - point.M**2 / 8
-        return [(left, right, wrong), (left, right, wrong)]
+        # Minkowski, with w^2 <= w and the bound of Lemma C.2 for the mean weights
+        shares = [0.5 * log_sharp(point, int(j)) + math.log(point.distances[j]) for j in point.far]
+        near = float(point.distances.min())
+        sharp = 2 * float(np.logaddexp.reduce([math.log(near) if near else -math.inf, *shares]))
+        return [(left, right, wrong), (left, right, wrong), (left, sharp, wrong)]
 
     def examples(self) -> dict[str, Example]:
         def late() -> dict[str, Any]:

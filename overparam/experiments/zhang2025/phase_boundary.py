@@ -1,0 +1,281 @@
+"""The border between the regimes of Zhang et al. 2025: how small a cluster must be for all parameters to converge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from overparam import plotting
+from overparam._validation import check_positive, check_real
+from overparam.drivers.loop import check_progress
+from overparam.experiments.registry import register
+from overparam.experiments.result import ExperimentResult
+from overparam.experiments.zhang2025.phase_boundary_runs import (
+    Bracket,
+    Dynamics,
+    bisect,
+    check_distances,
+    check_jobs,
+    check_numbers,
+    check_profiles,
+    first_order_bias,
+    growth,
+    in_parallel,
+    profile_label,
+)
+from overparam.experiments.zhang2025.phase_boundary_runs import profile as positions_of
+from overparam.planning import Auto
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from xarray import Dataset
+
+__all__ = ["PhaseBoundaryResult", "phase_boundary"]
+
+NAME = "zhang2025.phase_boundary"
+EXPECTED = (2.0, 3.6)  # where b is looked for first; the search goes on outside where that is wrong
+NEAR = 3.0  # resolutions on either side of the value at another M
+
+Key = tuple[int, int, "str | int", float]
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseBoundaryResult(ExperimentResult):
+    r"""Result of :func:`phase_boundary`.
+
+    Attributes
+    ----------
+    name : str
+    settings : dict
+    points : dict
+        A :class:`~overparam.experiments.zhang2025.phase_boundary_runs.Bracket` of :math:`\kappa=\ln\varepsilon^*+G` for each
+        (n, d, profile, M): all parameters converge at ``low`` and not at ``high``. Fewer if Ctrl-C came in between.
+    stopped : str
+        Where Ctrl-C came, in words; empty if it did not.
+    """
+
+    points: dict[Key, Bracket]
+    stopped: str = ""
+
+    @property
+    def reached(self) -> str:
+        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
+        return self.stopped
+
+    def finished(self) -> PhaseBoundaryResult | None:
+        """Return what was computed; None if there is nothing."""
+        return self if self.points else None
+
+    def growth(self, M: float, n: int) -> float:
+        """G: M² in gradient flow, the exact sum in gradient descent."""
+        return growth(M, n, self.settings["step_size"])
+
+    def log_epsilon(self, n: int, d: int, profile: str | int, M: float) -> tuple[float, float]:
+        r"""Interval of :math:`\ln\varepsilon^*`."""
+        point, G = self.points[n, d, profile, M], self.growth(M, n)
+        return point.low - G, point.high - G
+
+    def curve(self, n: int, d: int, profile: str | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        r"""The M that were finished, and the lower and upper ends of :math:`\kappa`."""
+        known = [M for M in self.settings["M"] if (n, d, profile, M) in self.points]
+        ends = [[self.points[n, d, profile, M].low, self.points[n, d, profile, M].high] for M in known]
+        return np.array(known), *np.array(ends, dtype=np.float64).reshape(-1, 2).T
+
+    def curves(self) -> list[tuple[int, int, str | int]]:
+        """The (n, d, profile) with at least one point."""
+        return list(dict.fromkeys(key[:3] for key in self.points))
+
+    def figure(self) -> Figure:
+        r"""Return the picture: :math:`\ln\varepsilon^*` against M² beside the line -M² + κ, and κ against M with its intervals."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8.2, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for number, (n, d, profile) in enumerate(self.curves()):
+            M, low, high = self.curve(n, d, profile)
+            middle, colour = (low + high) / 2, plotting.COLOURS[number % len(plotting.COLOURS)]
+            size = 3.0 + 1.4 * (d - 1)  # those of d = 2 coincide with those of d = 1
+            left.plot(M**2, middle - [self.growth(value, n) for value in M], "o", markersize=size, markerfacecolor="none", color=colour)
+            right.errorbar(M, middle, yerr=(high - low) / 2, fmt="o-", markersize=size, markerfacecolor="none", linewidth=0.8, capsize=2,
+                           color=colour, label=f"$n={n}$, $d={d}$, {profile_label(profile)}")
+        squares = np.array([min(self.settings["M"]), max(self.settings["M"])]) ** 2
+        kappas = [point.middle for point in self.points.values() if np.isfinite(point.middle)]
+        if kappas:
+            mean = float(np.mean(kappas))
+            left.plot(squares, mean - squares, "--", color="0.4", linewidth=1, label=rf"$-M^2+{mean:.2f}$")
+            left.legend(frameon=False, fontsize="small")
+        left.set_xlabel("$M^2$")
+        left.set_ylabel(r"border $\ln\varepsilon^*$")
+        right.set_xlabel("distance $M$")
+        right.set_ylabel(r"$\ln\varepsilon^*+M^2$" if self.settings["step_size"] is None
+                         else r"$\ln\varepsilon^*+\sum\ln(1+4\eta M_k^2/n)$")
+        right.legend(frameon=False, fontsize="x-small")
+        for letter, ax in zip("ab", (left, right), strict=True):
+            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.tick_params(labelsize="small")
+        return figure
+
+    def to_xarray(self) -> Dataset:
+        """Return the data over n, d, profile and M; NaN where nothing was computed."""
+        import xarray
+
+        axes = {key: list(self.settings[key]) for key in ("n", "d", "profile", "M")}
+        shape = tuple(len(values) for values in axes.values())
+        fields = {name: np.full(shape, np.nan) for name in ("kappa_low", "kappa_high", "log_epsilon_low", "log_epsilon_high", "growth")}
+        runs, messages = np.zeros(shape, dtype=np.int64), np.full(shape, "", dtype=object)
+        for key, point in self.points.items():
+            at = tuple(values.index(value) for values, value in zip(axes.values(), key, strict=True))
+            fields["kappa_low"][at], fields["kappa_high"][at] = point.low, point.high
+            fields["log_epsilon_low"][at], fields["log_epsilon_high"][at] = self.log_epsilon(*key)
+            fields["growth"][at] = self.growth(key[3], key[0])
+            runs[at], messages[at] = point.runs, point.message
+        data = {name: (tuple(axes), values) for name, values in {**fields, "runs": runs, "message": messages.astype(str)}.items()}
+        return xarray.Dataset(data, coords={**axes, "profile": [str(name) for name in axes["profile"]]}, attrs=self.attributes())
+
+    def summary(self) -> str:
+        """Return a table with a row for each n, d, profile and M, and for each curve how far κ moves."""
+        eta = self.settings["step_size"]
+        head = f"{'n':>3} {'d':>2} {'profile':>11} {'M':>6}  {'ln eps*':>22}  {'kappa':>19}  runs"
+        lines = [head if eta is None else head + "   bias: exact  first order"]
+        for key, point in self.points.items():
+            n, d, profile, M = key
+            low, high = self.log_epsilon(*key)
+            line = (f"{n:3d} {d:2d} {profile_label(profile):>11} {M:6g}  [{low:10.4f},{high:10.4f}]  [{point.low:8.4f},{point.high:8.4f}]  "
+                    f"{point.runs:4d}")
+            if eta is not None:
+                line += f"  {M**2 - self.growth(M, n):12.4f} {first_order_bias(M, n, eta):12.4f}"
+            lines.append(f"{line}  {point.message}".rstrip())
+        for n, d, profile in self.curves():
+            M, low, high = self.curve(n, d, profile)
+            middle = ((low + high) / 2)[np.isfinite(low + high)]
+            if middle.size:
+                lines.append(f"n={n}, d={d}, {profile_label(profile)}: kappa {middle.min():.4f} to {middle.max():.4f} "
+                             f"over M = {M.min():g} to {M.max():g}")
+        if self.interrupted:
+            lines.append(f"interrupted {self.reached}: these are the points that were finished")
+        return "\n".join(lines)
+
+
+def _checked(n: Any, d: Any, M: Any, profile: Any, step_size: Any, resolution: Any, tol: Any, rtol: Any, n_jobs: Any,
+             progress: Any) -> dict[str, Any]:
+    """The settings, converted, in the order in which they are written down."""
+    check_progress(progress)
+    check_jobs(n_jobs)
+    settings = {"n": check_numbers(n, "n", 2), "d": check_numbers(d, "d", 1), "M": check_distances(M), "profile": check_profiles(profile),
+                "step_size": None if step_size is None else check_positive(step_size, "step_size"),
+                "resolution": check_real(resolution, "resolution", minimum=1e-6, maximum=1.0), "tol": Auto(tol=tol).tol,
+                "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
+    if settings["step_size"] is not None and 2 * settings["step_size"] >= min(settings["n"]):
+        raise ValueError(f"step_size must be below n/2, or the centre oscillates; got {step_size!r} for n = {min(settings['n'])}")
+    return settings
+
+
+def _point(key: Key, low: float, high: float, settings: dict[str, Any]) -> Bracket:
+    n, d, profile, M = key
+    dynamics = Dynamics(settings["step_size"], settings["tol"], settings["rtol"])
+    positions, G = positions_of(profile, n), growth(M, n, settings["step_size"])
+
+    def all_converge(b: float) -> tuple[bool | None, str]:
+        fate = dynamics.fate(M, d, positions, b - G)
+        return None if fate.k is None else fate.k == n, fate.reason
+
+    return bisect(all_converge, low, high, settings["resolution"])
+
+
+@register(NAME, check=_checked, result=PhaseBoundaryResult)
+def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1, 2),
+                   M: float | Sequence[float] = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0),
+                   profile: str | int | Sequence[str | int] = ("equispaced", 0), step_size: float | None = None, resolution: float = 0.01,
+                   tol: float = 1e-7, rtol: float = 1e-6, n_jobs: int | None = None,
+                   progress: bool | None = None) -> PhaseBoundaryResult:
+    r"""How small a cluster at distance M must be for all parameters to converge: ln ε* = -M² + κ, by bisection.
+
+    Parameters start at :math:`\mu_i=(M+\varepsilon z_i)e_1`, z a profile of mean 0 and root mean square 1, with normal differences of
+    standard deviation :math:`\varepsilon` along the other axes. To first order differences along :math:`e_1` grow by
+    :math:`e^G` on the way to the target, :math:`G=M^2` in gradient flow and :math:`\sum_k\ln(1+4\eta M_k^2/n)`,
+    :math:`M_{k+1}=(1-2\eta/n)M_k`, in gradient descent; so :math:`\kappa=\ln\varepsilon^*+G` should not depend on M.
+
+    About a minute on two cores in gradient flow. ``joblib.parallel_config(n_jobs=2)`` or `n_jobs` share the points out.
+
+    Parameters
+    ----------
+    n, d : int or sequence of int
+        Numbers of parameters (2 at least), dimensions.
+    M : float or sequence of float
+        Distances of the cluster from the target.
+    profile : str, int, or sequence
+        "equispaced", "one near", "one far" (one nearer the target, or farther, than all others), or the seed of normal draws.
+    step_size : float, optional
+        Gradient descent with this step size; None is gradient flow.
+    resolution : float
+        Width of the intervals of κ.
+    tol : float
+        Relative tolerance of each gradient row.
+    rtol : float
+        Relative tolerance of the integrator.
+    n_jobs : int, optional
+        As in joblib; None takes joblib's own setting, one process by default.
+    progress : bool, optional
+        None shows a bar on a terminal after two seconds.
+
+    Returns
+    -------
+    PhaseBoundaryResult
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    Notes
+    -----
+    In gradient flow differences across :math:`e_1`, which do not grow, are left out once they are 1e-8 of those along it: they then
+    change the others by their square. A run ends with the verdict of :func:`overparam.regimes.classify`; one that stays undecided is
+    started again with a longer horizon, and a point that stays undecided says so.
+
+    References
+    ----------
+    Zhang et al., arXiv 2511.22069, Theorems 3.2 and 3.4 [published: an exponentially small start suffices, a larger one fails]; the law
+    and its constants [derived].
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> result = op.experiments.run("zhang2025.phase_boundary", n=2, d=1, M=(3, 6), profile="equispaced", resolution=0.1)
+    >>> [bool(point.low <= 3.11 <= point.high) for point in result.points.values()]
+    [True, True]
+    """
+    settings = _checked(n, d, M, profile, step_size, resolution, tol, rtol, n_jobs, progress)
+    groups = [(n, d, profile) for n in settings["n"] for d in settings["d"] for profile in settings["profile"]]
+    middle = sorted(settings["M"])[len(settings["M"]) // 2]
+    first = [((*group, middle), *EXPECTED, settings) for group in groups]
+    found: dict[Key, Bracket] = {}
+    total, where = len(groups) * len(settings["M"]), "before the first point"
+    try:
+        for (key, *_), point in in_parallel(_point, first, n_jobs, progress, total):
+            found[key] = point
+            where = f"after {len(found)} of {total} points"
+        others = [((*group, M), *_around(found[*group, middle], settings["resolution"]), settings)
+                  for group in groups for M in settings["M"] if M != middle]
+        for (key, *_), point in in_parallel(_point, others, n_jobs, progress, total, done=len(first)):
+            found[key] = point
+            where = f"after {len(found)} of {total} points"
+    except KeyboardInterrupt:
+        if not found:
+            raise KeyboardInterrupt(where) from None
+        return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), where)
+    return PhaseBoundaryResult(NAME, settings, _ordered(found, settings))
+
+
+def _around(point: Bracket, resolution: float) -> tuple[float, float]:
+    """Where to look at another M."""
+    return EXPECTED if not np.isfinite(point.middle) else (point.middle - NEAR * resolution, point.middle + NEAR * resolution)
+
+
+def _ordered(found: dict[Key, Bracket], settings: dict[str, Any]) -> dict[Key, Bracket]:
+    return {key: found[key] for key in ((n, d, profile, M) for n in settings["n"] for d in settings["d"] for profile in settings["profile"]
+                                        for M in settings["M"]) if key in found}

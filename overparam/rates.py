@@ -1,4 +1,4 @@
-"""How fast a run goes: local slopes of the loss and power laws fitted to a window of it."""
+"""How fast a run goes: local slopes of the loss, power laws fitted to a window of it, and comparison with a predicted law."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from overparam._validation import check_positive
 if TYPE_CHECKING:
     from overparam.trajectory import Trajectory
 
-__all__ = ["LocalSlope", "PowerLaw", "fit_power_law", "local_slope"]
+__all__ = ["Comparison", "LocalSlope", "PowerLaw", "compare", "fit_power_law", "local_slope"]
 
 CONFIDENCE = 0.95
 
@@ -62,6 +62,34 @@ class PowerLaw:
     def __call__(self, times: Any) -> np.ndarray:
         """Return the law's loss at flow times `times`."""
         return self.prefactor * np.asarray(times, dtype=np.float64) ** self.exponent
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    r"""A loss against a predicted law.
+
+    Attributes
+    ----------
+    times : (K,) array
+        Flow times of the records in the window at which both have a logarithm.
+    ratio : (K,) array
+        Measured loss over the law's: 1 where the law holds.
+    deviation : float
+        Largest :math:`|\text{ratio}-1|`.
+    drift : float
+        Slope of ln(ratio) against ln t by least squares: measured exponent minus the law's. A law that is off by a constant has drift 0,
+        one of another exponent has not.
+    """
+
+    times: np.ndarray
+    ratio: np.ndarray
+    deviation: float
+    drift: float
+
+    @property
+    def final(self) -> float:
+        """Ratio at the last record."""
+        return float(self.ratio[-1])
 
 
 def local_slope(traj: Trajectory) -> LocalSlope:
@@ -149,6 +177,57 @@ def fit_power_law(traj: Trajectory, window: tuple[float, float] | None = None) -
     half = _student_quantile(freedom) * error
     return PowerLaw(exponent=exponent, interval=(exponent - half, exponent + half), prefactor=float(np.exp(intercept)),
                     window=(float(times[0]), float(times[-1])), points=int(times.size))
+
+
+def compare(traj: Trajectory, law: Any, window: tuple[float, float] | None = None) -> Comparison:
+    """Compare the loss of a run with a predicted law over a window of flow time.
+
+    Parameters
+    ----------
+    traj : Trajectory
+        The run.
+    law : callable or (T,) array
+        The predicted loss: a function of an array of flow times, such as a :class:`PowerLaw`, or one value for each record of the run
+        (NaN where it does not apply).
+    window : (float, float), optional
+        First and last flow time that count. None takes the last decade of the run.
+
+    Returns
+    -------
+    Comparison
+        Ratio at the records, largest relative deviation, drift.
+
+    Raises
+    ------
+    ValueError
+        If `law` does not give one number for each record, `window` is not two flow times 0 < t0 < t1, or it holds fewer than two
+        records at which the loss and the law are above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from types import SimpleNamespace
+    >>> t = np.geomspace(1.0, 1e4, 41)
+    >>> from overparam.rates import compare
+    >>> found = compare(SimpleNamespace(times=t, loss=3.3 / t**2), lambda times: 3 / times**2, window=(100.0, 1e4))
+    >>> round(found.deviation, 9), abs(round(found.drift, 9)), found.times.size
+    (0.1, 0.0, 21)
+    """
+    times, loss = np.asarray(traj.times, dtype=np.float64), np.asarray(traj.loss, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # t = 0 is a record like any other
+        predicted = np.asarray(law(times) if callable(law) else law, dtype=np.float64)
+    if predicted.shape != times.shape:
+        raise ValueError(f"law must give one loss for each of the {times.size} records; got shape {predicted.shape}")
+    kept = (times > 0) & (loss > 0) & np.isfinite(loss) & (predicted > 0) & np.isfinite(predicted)
+    start, stop = _window(window, times[times > 0])
+    kept &= (times >= start * (1 - 1e-12)) & (times <= stop * (1 + 1e-12))
+    if np.count_nonzero(kept) < 2:
+        raise ValueError(f"window ({start:g}, {stop:g}) holds {np.count_nonzero(kept)} record(s) at which loss and law are above 0; a "
+                         "comparison needs at least 2")
+    ratio, x = loss[kept] / predicted[kept], np.log(times[kept])
+    centred = x - x.mean()
+    return Comparison(times=times[kept], ratio=ratio, deviation=float(np.abs(ratio - 1).max()),
+                      drift=float(centred @ np.log(ratio) / (centred @ centred)))
 
 
 def _logarithmic(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """Slopes and fitted exponents: known laws give known numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -7,7 +9,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 from synthetic_runs import make_run
 
-from overparam.rates import fit_power_law, local_slope
+from overparam.rates import compare, fit_power_law, local_slope
 
 LOG_TIMES = np.geomspace(0.01, 200.0, 120)
 
@@ -83,3 +85,50 @@ def test_bad_windows_are_named(window, said):
 def test_a_run_without_positive_losses_cannot_be_fitted():
     with pytest.raises(ValueError, match="nothing to fit"):
         fit_power_law(make_run([0.0, 1.0], [1.0, 0.0]))
+
+
+# --- comparison with a law -------------------------------------------------------------------------------------------
+
+
+def test_ratio_deviation_and_drift_of_a_known_pair():
+    """L = 2 t^-1.9 against 2 t^-2: the ratio is t^0.1, whatever the prefactor of the law is the drift is 0.1."""
+    times = np.r_[0.0, np.geomspace(1.0, 1e4, 41)]
+    loss = np.r_[5.0, 2.0 * times[1:] ** -1.9]
+    for prefactor in (2.0, 14.0):
+        found = compare(make_run(times, loss), lambda t, prefactor=prefactor: prefactor * t**-2.0, window=(10.0, 1e3))
+        assert_allclose(found.times, times[(times >= 9.99) & (times <= 1001)])
+        assert_allclose(found.ratio, 2 / prefactor * found.times**0.1, rtol=1e-12)
+        assert_allclose(found.deviation, np.abs(found.ratio - 1).max())
+        assert_allclose(found.drift, 0.1, rtol=1e-10)
+        assert found.final == found.ratio[-1]
+
+
+def test_a_law_may_be_an_array_with_gaps():
+    times = np.geomspace(1.0, 100.0, 21)
+    law = np.where(np.arange(21) < 15, np.nan, 1 / times)
+    found = compare(make_run(times, 1 / times), law, window=(1.0, 100.0))
+    assert found.times.size == 6 and found.deviation < 1e-12
+
+
+def test_default_window_of_a_comparison_is_the_last_decade():
+    times = np.geomspace(1.0, 1e4, 41)
+    assert_allclose(compare(make_run(times, 1 / times), 1 / times).times[0], 1e3)
+
+
+@pytest.mark.parametrize(("law", "window", "said"), [
+    (lambda t: t[1:], None, r"law must give one loss for each of the 5 records; got shape \(4,\)"),
+    (np.ones(4), None, r"law must give one loss"),
+    (lambda t: -t, None, r"0 record\(s\) at which loss and law are above 0"),
+    (lambda t: t, (2.0, 1.0), r"window must rise"),
+    (lambda t: t, (1e5, 1e6), r"holds 0 record"),
+])
+def test_bad_comparisons_are_named(law, window, said):
+    with pytest.raises(ValueError, match=said):
+        compare(make_run(np.geomspace(1.0, 100.0, 5), np.ones(5)), law, window)
+
+
+def test_slopes_over_sixteen_decades():
+    """A law whose exponent drifts, L = 2 / (t ln t) from t = 10 to 1e17: slope -1 - 1 / ln t, to the second order of the differences."""
+    times = np.geomspace(10.0, 1e17, 321)
+    found = local_slope(SimpleNamespace(times=times, loss=2 / (times * np.log(times))))
+    assert_allclose(found.slope[5:-1], -1 - 1 / np.log(times[5:-1]), atol=2e-4)

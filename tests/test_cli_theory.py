@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import tomllib
 
 import numpy as np
@@ -311,6 +312,22 @@ def test_ctrl_c_in_an_example_ends_the_table(monkeypatch):
     monkeypatch.setattr(LossFalls, "hypotheses", stop)
     result = call("check", "--all")
     assert result.exit_code == 130 and result.stderr.startswith("overparam: interrupted") and len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--all"], [HOLDS, "FILE"]])
+def test_a_ctrl_c_that_a_driver_takes_for_its_own_ends_the_check_all_the_same(file, monkeypatch, arguments):
+    def stopped(*_):
+        def press(record):
+            signal.raise_signal(signal.SIGINT)
+
+        run = op.gradient_descent(op.ScoreMatching(op.Gaussian([0.0])), [[2.0], [1.5]], step_size=0.1, steps=5, stop=press)
+        assert run.status == "interrupted"
+        return []
+
+    monkeypatch.setattr(LossFalls, "hypotheses", stopped)
+    before = signal.getsignal(signal.SIGINT)
+    result = call("check", *[file if argument == "FILE" else argument for argument in arguments])
+    assert result.exit_code == 130 and result.stderr.startswith("overparam: interrupted") and signal.getsignal(signal.SIGINT) is before
 
 
 # --- list -------------------------------------------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overparam.cli.frame import NOT_SO, errors, say, settings_from
+from overparam.cli.frame import NOT_SO, ends_at_ctrl_c, errors, say, settings_from
 
 if TYPE_CHECKING:
     from overparam.theory import Report
-    from overparam.trajectory import Trajectory
 
 __all__ = ["check"]
 
@@ -89,7 +88,8 @@ def _check_file(names: list[str], file: str | None, constants: dict[str, Any], a
     for name in chosen:
         own = {key: value for key, value in constants.items() if key in opened[name]}
         try:
-            seen.append(theory.check(name, *subject, confirm=confirm, **own))
+            with ends_at_ctrl_c():
+                seen.append(theory.check(name, *subject, confirm=confirm, **own))
         except ValueError as error:
             if len(chosen) == 1 and file is None:
                 raise ValueError(f"{error}. On the command line: a file that describes a run, after the statement") from None
@@ -120,14 +120,10 @@ def _subject(problem: Any, file: str | None) -> tuple[Any, ...]:
         return (trajectory.load(file),)
     if not problem.driver:
         return problem.objective, problem.start
-    return (_finished(problem.run()),)
-
-
-def _finished(run: Trajectory) -> Trajectory:
-    """The run, unless Ctrl-C cut it short: drivers keep what was reached, a check is over."""
-    if run.status == "interrupted":
+    run = problem.run()
+    if run.status == "interrupted":  # drivers keep what was reached; a check is over
         raise KeyboardInterrupt(run.message)
-    return run
+    return (run,)
 
 
 def _overview(seen: list[Report]) -> str:
@@ -153,7 +149,7 @@ def _check_examples(names: list[str], as_json: bool, confirm: bool) -> None:
         typer.echo("  ".join(column.ljust(width) for column, width in zip(_COLUMNS, widths)).rstrip())
     rows = []
     with tqdm(total=len(examples), unit="example", disable=None, leave=False) as bar:
-        for row in _rows(examples, confirm):
+        for row in _rows(examples, confirm):  # what Ctrl-C leaves on the screen are the rows so far
             rows.append(row)
             if not as_json:
                 cells = [str(row[column]).ljust(width) for column, width in zip(_COLUMNS[:-1], widths)]
@@ -174,15 +170,12 @@ def _check_examples(names: list[str], as_json: bool, confirm: bool) -> None:
 
 def _rows(examples: list[tuple[str, str, Any]], confirm: bool) -> Iterator[dict[str, Any]]:
     from overparam import theory
-    from overparam.trajectory import Trajectory
 
     for name, label, example in examples:
         began = time.perf_counter()
         try:
-            made = dict(example.make())
-            if isinstance(made.get("subject"), Trajectory):
-                _finished(made["subject"])
-            report = theory.check(name, **{"confirm": confirm, **made})
+            with ends_at_ctrl_c():
+                report = theory.check(name, **{"confirm": confirm, **example.make()})
             verdict, reason = report.verdict, report.reason
         except Exception as error:  # one example that fails is a row like any other
             verdict, reason = "error", f"{type(error).__name__}: {error}"

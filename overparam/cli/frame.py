@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "NOT_SO", "Commands", "errors", "folder", "literal", "paths", "say", "settings_from"]
+__all__ = ["BAD_INPUT", "INTERRUPTED", "NOT_SO", "Commands", "ends_at_ctrl_c", "errors", "folder", "literal", "paths", "say",
+           "settings_from"]
 
 NOT_SO = 1  # the command did its work, and what it was to find is not so
 BAD_INPUT = 2
@@ -78,6 +81,28 @@ def errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         say(f"interrupted: {str(error) or 'nothing was written'}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def ends_at_ctrl_c() -> Iterator[None]:
+    """End at a Ctrl-C even if a driver within took it as the end of its own run, of which it keeps what was reached."""
+    pressed = False
+
+    def press(*_: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def settings_from(changes: list[str], options: dict[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def _check_examples(names: list[str], as_json: bool, confirm: bool) -> None:
     if not as_json:
         typer.echo("  ".join(column.ljust(width) for column, width in zip(_COLUMNS, widths)).rstrip())
     rows = []
-    with tqdm(total=len(examples), unit="example", disable=None, leave=False) as bar:
+    with tqdm(total=len(examples), unit=" examples", disable=None, leave=False) as bar:
         for row in _rows(examples, confirm):  # what Ctrl-C leaves on the screen are the rows so far
             rows.append(row)
             if not as_json:

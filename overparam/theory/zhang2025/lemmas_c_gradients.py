@@ -162,8 +162,6 @@ class LemmaC14(FarLemma):
 
     def hypotheses_at(self, point: FarPoint) -> list[Hypothesis]:
         found = super().hypotheses_at(point)
-        if len(point.means) < 2:
-            return found
         size = float(point.distances.min())
         return [*found, Hypothesis("the near student has arrived", r"\|\mu_{i_0}\|^2\le e^{-M^2/8}",
                                    2 * math.log(size) if size else -math.inf, "<=", -point.M**2 / 8, tag="derived", logarithmic=True)]

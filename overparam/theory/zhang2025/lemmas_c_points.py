@@ -56,7 +56,9 @@ class FarPoint:
 
     @classmethod
     def of(cls, setting: Setting, state: State) -> FarPoint:
-        """A state of a user's objective."""
+        """A state of a user's objective; ValueError for a single student, beside which there are no others."""
+        if state.n < 2:
+            raise ValueError(f"the lemmas of appendix C are about one student near the target and others far: two at least, got {state.n}")
         rule = getattr(setting.objective, "rule", None)
         return cls(state.coordinates, setting.single_teacher, setting.equal_weights, Auto(tol=_RULE) if rule is None else rule,
                    setting.step_size)
@@ -143,12 +145,9 @@ class FarLemma(Inequality):
 
 def domain(point: FarPoint) -> list[Hypothesis]:
     """What all lemmas of appendix C suppose of a state."""
-    n = len(point.means)
-    if n < 2:
-        return [Hypothesis("there are at least two students", r"n\ge2", n, ">=", 2)]
     return [Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=point.single),
             Hypothesis("the student's weights are equal", r"\pi_i=1/n", fact=point.equal),
-            Hypothesis("there are at least two students", r"n\ge2", n, ">=", 2),
+            Hypothesis("there are at least two students", r"n\ge2", len(point.means), ">=", 2),
             Hypothesis("all students but one are far from the target", r"M=\min_{j\ne i_0}\|\mu_j-\mu^*\|\ge6", point.M, ">=", LEAST,
                        tag="derived", note="the paper's own bound, of the order of 1e9 sqrt(d) n^10 [reconstructed], lets nothing move "
                                            "in float64: the lemma is asked for more"),

@@ -266,7 +266,7 @@ def sharpness(name: str, *, vary: str | None = None, resolution: float | None = 
     --------
     >>> import overparam as op
     >>> found = op.theory.sharpness("zhang2025.theorem_3_2", n=2, M0=2.0, resolution=0.5)
-    >>> found.published < -800, -2 < found.measured < 0           # e^-864 is asked for, e^-1 would do
+    >>> found.published < -1700, -2 < found.measured < 0          # e^-1701 is asked for, e^-1.2 would do
     (True, True)
     """
     edge = _edge(name, vary)

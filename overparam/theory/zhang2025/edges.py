@@ -135,13 +135,15 @@ class Spread(Edge):
     quantity, latex, rises = "the logarithm of the students' largest distance from their mean", r"\ln\max_i\|\mu_i-c\|", True
     tag, tag_words = "published", "-ln(108 n d) - 106 n d M0^3"
     defaults: ClassVar[Mapping[str, Any]] = {"n": 2, "d": 1, "M0": 3.0}
+    step = 0.5
 
     def published(self, problem: Mapping[str, Any]) -> float:
         n, d = problem["n"], problem["d"]
         return -math.log(108 * n * d) - 106 * n * d * problem["M0"] ** 3
 
     def guess(self, problem: Mapping[str, Any]) -> float:
-        return -problem["M0"] ** 2 + 3.0
+        expected = self.derived(problem)
+        return -problem["M0"] ** 2 + 3.0 if expected is None else expected - 0.2
 
     def derived(self, problem: Mapping[str, Any]) -> float | None:
         kappa = _kappa(problem)
@@ -163,13 +165,15 @@ class Weights(Edge):
     quantity, latex, rises = "the logarithm of the weights' relative differences, from coincident students", r"\ln(|\delta\pi|/\pi)", True
     tag, tag_words = "published", "equal weights: none at all"
     defaults: ClassVar[Mapping[str, Any]] = {"n": 2, "d": 1, "M0": 3.0}
+    step = 0.5
     limits = (-33.0, _MOST_UNEQUAL)  # below, float64 does not hold the difference
 
     def published(self, problem: Mapping[str, Any]) -> float:
         return -math.inf
 
     def guess(self, problem: Mapping[str, Any]) -> float:
-        return min(-problem["M0"] ** 2 + 2.0, _MOST_UNEQUAL)
+        expected = self.derived(problem)
+        return min(-problem["M0"] ** 2 + 4.0 if expected is None else expected - 0.2, _MOST_UNEQUAL - 0.1)
 
     def derived(self, problem: Mapping[str, Any]) -> float | None:
         r"""The weights feed the spread at the rate :math:`\frac2n\delta m`, and what is fed at m grows by :math:`e^{m^2}`.

@@ -82,7 +82,7 @@ def log_push(r: float) -> float:
     >>> import math
     >>> from overparam.theory.zhang2025.far_start import log_push
     >>> round(math.exp(log_push(8.0)) / (math.sqrt(math.pi / 8) * 16 * math.exp(-8)), 2)      # the leading order
-    0.97
+    0.87
     >>> log_push(1e12) < -1e23, math.isnan(log_push(1.0))
     (True, True)
     """

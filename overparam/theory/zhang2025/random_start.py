@@ -188,7 +188,7 @@ class Corollary36(Theorem):
             return Report(self.name, self.title, self.statement, self.source, self.tag, hypotheses)
         hits, good = self._frequency(n, d, distance, trials, seed)
         low, high = binomial_interval(hits, trials, _CONFIDENCE)
-        bound = 1 - n**2 * distance ** (-1 / 3)
+        bound = self._promised(n, distance)
         share = hits / trials
         error = share - low if share >= bound else high - share
         frequency = Conclusion("the conditions of Theorem 3.5 hold at least as often as promised", r"\Pr[(1),(2)]\ge1-n^2M_0^{-1/3}", share,
@@ -211,6 +211,10 @@ class Corollary36(Theorem):
         return {"published distance": Example("verified", lambda: {"n": 2, "d": 1, "M0": 1e13}, "n=2, d=1"),
                 "a million": Example("vacuous", lambda: {"n": 3, "d": 2, "M0": 1e6}, "n=3, d=2: it is kept all the same"),
                 "few draws": Example("undecided", lambda: {"n": 2, "d": 1, "M0": 1e13, "samples": 100}, "too few to tell")}
+
+    @staticmethod
+    def _promised(n: int, distance: float) -> float:
+        return 1 - n**2 * distance ** (-1 / 3)
 
     @staticmethod
     def _frequency(n: int, d: int, distance: float, trials: int, seed: int) -> tuple[int, np.ndarray | None]:

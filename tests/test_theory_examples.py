@@ -1,0 +1,32 @@
+"""Every statement that can be checked, on its built-in examples."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import overparam as op
+
+EXAMPLES = [(name, key) for name in op.theory.list() for key in op.theory.get(name).examples()]
+
+
+@pytest.mark.parametrize(("name", "key"), EXAMPLES)
+def test_an_example_has_its_verdict(name, key):
+    example = op.theory.get(name).examples()[key]
+    report = op.theory.check(name, **example.make())
+    assert report.verdict == example.verdict, report.text()
+    assert example.words
+    shown = report.text()
+    for claim in (*report.hypotheses, *report.conclusions):
+        assert f"[{claim.tag}]" in shown and claim.words in shown
+        assert not (claim.tag == "recalled" and claim.tested)
+    json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize("name", op.theory.list())
+def test_examples_of_every_verdict_that_can_occur(name):
+    verdicts = {example.verdict for example in op.theory.get(name).examples().values()}
+    assert verdicts and "violated" not in verdicts
+    if name.startswith(("zhang2025.theorem", "zhang2025.corollary")):
+        assert verdicts == {"verified", "vacuous", "undecided"}

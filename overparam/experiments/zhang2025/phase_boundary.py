@@ -79,10 +79,11 @@ class PhaseBoundaryResult(ExperimentResult):
         return point.low - G, point.high - G
 
     def curve(self, n: int, d: int, profile: str | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        r"""The M that were finished, and the lower and upper ends of :math:`\kappa`."""
+        r"""The M that were finished, and the lower and upper ends of :math:`\kappa`, NaN where one was not found."""
         known = [M for M in self.settings["M"] if (n, d, profile, M) in self.points]
-        ends = [[self.points[n, d, profile, M].low, self.points[n, d, profile, M].high] for M in known]
-        return np.array(known), *np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        ends = np.array([[self.points[n, d, profile, M].low, self.points[n, d, profile, M].high] for M in known]).reshape(-1, 2)
+        ends[~np.isfinite(ends).all(axis=1)] = np.nan
+        return np.array(known), *ends.T
 
     def curves(self) -> list[tuple[int, int, str | int]]:
         """The (n, d, profile) with at least one point."""
@@ -94,15 +95,16 @@ class PhaseBoundaryResult(ExperimentResult):
 
         figure = Figure(figsize=(8.2, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for number, (n, d, profile) in enumerate(self.curves()):
+        kinds = list(dict.fromkeys((n, profile) for n, _, profile in self.curves()))
+        for n, d, profile in self.curves():
             M, low, high = self.curve(n, d, profile)
-            middle, colour = (low + high) / 2, plotting.COLOURS[number % len(plotting.COLOURS)]
-            size = 3.0 + 1.4 * (d - 1)  # those of d = 2 coincide with those of d = 1
+            middle, colour = (low + high) / 2, plotting.COLOURS[kinds.index((n, profile)) % len(plotting.COLOURS)]
+            size = 3.0 + 2.5 * self.settings["d"].index(d)  # those of d = 2 coincide with those of d = 1
             left.plot(M**2, middle - [self.growth(value, n) for value in M], "o", markersize=size, markerfacecolor="none", color=colour)
             right.errorbar(M, middle, yerr=(high - low) / 2, fmt="o-", markersize=size, markerfacecolor="none", linewidth=0.8, capsize=2,
                            color=colour, label=f"$n={n}$, $d={d}$, {profile_label(profile)}")
         squares = np.array([min(self.settings["M"]), max(self.settings["M"])]) ** 2
-        kappas = [point.middle for point in self.points.values() if np.isfinite(point.middle)]
+        kappas = [point.middle for point in self.points.values() if point.found]
         if kappas:
             mean = float(np.mean(kappas))
             left.plot(squares, mean - squares, "--", color="0.4", linewidth=1, label=rf"$-M^2+{mean:.2f}$")
@@ -233,7 +235,7 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
 
     Notes
     -----
-    In gradient flow differences across :math:`e_1`, which do not grow, are left out once they are 1e-8 of those along it: they then
+    Differences across :math:`e_1`, which do not grow, are left out once they are 1e-8 of those along it: they then
     change the others by their square. A run ends with the verdict of :func:`overparam.regimes.classify`; one that stays undecided is
     started again with a longer horizon, and a point that stays undecided says so.
 
@@ -273,7 +275,7 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
 
 def _around(point: Bracket, resolution: float) -> tuple[float, float]:
     """Where to look at another M."""
-    return EXPECTED if not np.isfinite(point.middle) else (point.middle - NEAR * resolution, point.middle + NEAR * resolution)
+    return EXPECTED if not point.found else (point.middle - NEAR * resolution, point.middle + NEAR * resolution)
 
 
 def _ordered(found: dict[Key, Bracket], settings: dict[str, Any]) -> dict[Key, Bracket]:

@@ -43,7 +43,8 @@ ATTEMPTS = 4  # a run that is undecided starts again with a horizon as long as t
 RECORDS = 10  # for each decade of time: four or more for each e-fold, which verdicts look at
 MOST = 100_000  # gradients of a flow: runs that get to a verdict take some hundreds
 # Differences across c do not grow. Where they are 1e-14 of those along c their velocities are rounding alone, which an integrator of
-# logarithmic amplitudes cannot step over. From this part on the run goes on along the line of c: what is left out enters squared.
+# logarithmic amplitudes cannot step over and a plan cannot certify. From this part on the run goes on along the line of c: what is
+# left out enters squared.
 ACROSS = 1e-8
 NATS = 3.0  # by which differences along c may grow between two records at which that is looked at
 ACROSS_SEED = 0  # of the differences across c, normal with the standard deviation that the profile has along c
@@ -143,25 +144,27 @@ class Dynamics:
         return Fate(regime.k, regime.reason + stopped)
 
     def _run(self, start: State, horizon: float) -> Trajectory:
-        objective = ScoreMatching(Gaussian(np.zeros(start.d)), rule=Auto(tol=self.tol))
         decided = regimes.until_decided(np.zeros(start.d))
-        if self.step_size is not None:
-            steps = int(np.ceil(horizon / self.step_size))
-            return gradient_descent(objective, start, step_size=self.step_size, steps=steps, stop=decided, progress=False,
-                                    record=_records(steps + 1))
-        objective_on_line = ScoreMatching(Gaussian([0.0]), rule=Auto(tol=self.tol))
-        common = {"t_end": horizon, "rtol": self.rtol, "max_evaluations": MOST, "progress": False}
         if start.d > 1:
             fast = float(start.centre @ start.centre) * np.log(10) / RECORDS / np.e  # growth between records where it is fastest, t = n/4
-            traj = gradient_flow(objective, start, stop=lambda record: decided(record) or _across(record.state) < ACROSS, **common,
-                                 record=_records(horizon / 0.01, RECORDS * max(1.0, fast / NATS)))
+            traj = self._drive(start, horizon, lambda record: decided(record) or _across(record.state) < ACROSS,
+                               RECORDS * max(1.0, fast / NATS))
             if traj.status != "converged" or regimes.count(traj) is not None:
                 return traj
             start = _on_line(traj.final_state)
-        return gradient_flow(objective_on_line, start, stop=regimes.until_decided([0.0]), record=_records(horizon / 0.01), **common)
+        return self._drive(start, horizon, regimes.until_decided([0.0]), RECORDS)
+
+    def _drive(self, start: State, horizon: float, stop: Callable[[Any], bool], for_a_decade: float) -> Trajectory:
+        objective = ScoreMatching(Gaussian(np.zeros(start.d)), rule=Auto(tol=self.tol))
+        if self.step_size is None:
+            return gradient_flow(objective, start, t_end=horizon, rtol=self.rtol, stop=stop, max_evaluations=MOST, progress=False,
+                                 record=_records(horizon / 0.01, for_a_decade))
+        steps = int(np.ceil(horizon / self.step_size))
+        return gradient_descent(objective, start, step_size=self.step_size, steps=steps, stop=stop, progress=False,
+                                record=_records(steps + 1, for_a_decade))
 
 
-def _records(ratio: float, for_a_decade: float = RECORDS) -> LogSpaced:
+def _records(ratio: float, for_a_decade: float) -> LogSpaced:
     """Records of a run whose last one is `ratio` times later than its first."""
     return log_spaced(int(np.ceil(for_a_decade * np.log10(ratio))) + 2)
 
@@ -202,6 +205,11 @@ class Bracket:
     high: float
     runs: int
     message: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether both ends are known."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     @property
     def middle(self) -> float:

@@ -270,7 +270,7 @@ class Report:
                      None: "whether the conclusion is seen is open" if self.conclusions else "no run was given"}[seen]
             return f"fails: {fails}; {shown}"
         if verdict == "violated":
-            broken = "; ".join(f"{one.words}: {one.comparison or 'it is not so'}" for one in self.conclusions
+            broken = "; ".join(f"{one.words}: {one.comparison or one.note or 'it is not so'}" for one in self.conclusions
                                if one.tested and one.holds is False)
             return f"contradicted: {broken}"
         if verdict == "verified":

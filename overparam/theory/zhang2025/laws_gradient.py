@@ -42,7 +42,7 @@ class _Sum(Inequality):
 
     source = SOURCE
     tag = "derived"
-    samples, shapes = 8, 2
+    samples, shapes = 6, 1
     largest = math.inf  #: norm of the parameters
 
     def sample(self, rng: np.random.Generator, scale: float) -> GradientPoint:
@@ -76,7 +76,7 @@ class GradientIdentity(_Sum):
     statement = "The sum of <grad_i, mu_i> is 2 E[|v|^2 + |M - 2 v v'|^2 - |v|^4]."
     latex = r"\sum_i\langle\nabla_iL,\mu_i\rangle=2\mathbb E[\|v\|^2+\|M-2vv^\top\|_F^2-\|v\|^4]"
     relation = "=="
-    scales = (0.01, 0.1, 1.0, 2.0)
+    scales = (0.01, 0.1, 1.0, 1.5)
 
     def sides(self, point: GradientPoint) -> tuple[float, float, float]:
         total, error, exact = self.total(point)

@@ -232,8 +232,8 @@ class OneConverges(Theorem):
         words, latex = "the start is forgotten", r"e^{-(r^2-r_0^2)/8}\le\frac15(16/r^2)^2"
         if not end.size:
             return Hypothesis(words, latex, tag="derived", note="no student diverges", fact=None)
-        return Hypothesis(words, latex, float(((start**2 - end**2) / 8).max()), "<=", math.log(0.2) + 2 * math.log(16 / float(end.min()) ** 2),
-                          tag="derived", logarithmic=True)
+        band = math.log(0.2) + 2 * math.log(16 / float(end.min()) ** 2)
+        return Hypothesis(words, latex, float(((start**2 - end**2) / 8).max()), "<=", band, tag="derived", logarithmic=True)
 
     def examples(self) -> dict[str, Example]:
         obj = ScoreMatching(Gaussian([0.0]), rule=Auto(tol=1e-8))

@@ -68,8 +68,8 @@ class _Gradient(Inequality):
 
     equal = True
     relation = "=="
-    scales = (0.01, 0.1, 1.0, 3.0)
-    samples, shapes = 6, 2
+    scales = (0.01, 0.1, 1.0, 2.0)
+    samples, shapes = 5, 1
 
     def sample(self, rng: np.random.Generator, scale: float) -> GradientPoint:
         n, d = int(rng.choice([2, 3, 5])), int(rng.integers(1, 3))

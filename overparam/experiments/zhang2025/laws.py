@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["all_converge", "far_parameters", "shrinking_directions"]
+__all__ = ["all_converge", "far_parameters", "second_moment", "shrinking_directions"]
 
 
 def all_converge(times: Any, n: int, k: int = 1) -> np.ndarray:
@@ -71,6 +71,38 @@ def shrinking_directions(deviations: Any, time: float) -> int:
     n = deviations.shape[0]
     sizes = np.linalg.svd(deviations, compute_uv=False) ** 2 / n
     return int(np.count_nonzero(sizes > 0.5 * n / (8 * time)))
+
+
+def second_moment(deviations: Any, times: Any) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return :math:`S(t)`, :math:`S^{-1}(t)=S^{-1}(0)+\frac8nt`, as eigenvalues and axes.
+
+    The axes stay; an eigenvalue :math:`\lambda` becomes :math:`\lambda/(1+8\lambda t/n)`. The loss is the sum of their squares.
+
+    Parameters
+    ----------
+    deviations : (n, d) array
+        Parameters minus the target's mean, at time 0: all near the target, their mean far nearer.
+    times : (...,) array
+        Flow times that have passed.
+
+    Returns
+    -------
+    eigenvalues : (..., r) array, axes : (d, r) array
+        r = min(d, n - 1), widest first; singular values of the deviations, so that small ones are exact as well.
+
+    Examples
+    --------
+    >>> from overparam.experiments.zhang2025 import laws
+    >>> values, axes = laws.second_moment([[0.01, 0.0], [-0.01, 0.0]], [0.0, 1e12])
+    >>> values.shape, round(float(values[1, 0] * 8e12 / 2), 6)
+    ((2, 1), 1.0)
+    """
+    deviations = np.asarray(deviations, dtype=np.float64)
+    n, d = deviations.shape
+    _, sizes, axes = np.linalg.svd(deviations - deviations.mean(axis=0), full_matrices=False)
+    rank = min(d, n - 1)
+    values = sizes[:rank] ** 2 / n
+    return values / (1 + 8 / n * values * np.asarray(times, dtype=np.float64)[..., None]), axes[:rank].T
 
 
 def far_parameters(times: Any, radius: Any, *, leading: bool = False) -> np.ndarray:

@@ -23,6 +23,8 @@ __all__ = ["Chart", "Opened"]
 
 _SOFT = 0.01  # epsilon above: z may shrink to a tenth before its amplitude stops following
 _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squares of smaller ones are not float64's
+_ONE_OF_MANY = 1e-5  # rtol = 1e-8 times this and a distance of 20 has a square of 4e-24: 1e-8 of the loss at flow time 1e14
+_OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less than what rounding does to the centre at flow time 1e17
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
@@ -89,6 +91,19 @@ class Chart:
         first = int(self.far)
         self._g, self._z = slice(first, first + k), slice(first + k, first + k + n * k)
         self._c = slice(first + k + n * k, None)
+
+    def units(self) -> np.ndarray:
+        """What counts as 1 in the entries of y: far less than 1 in the z of wide columns where the centre does not move, because one
+        parameter may be at the target there while others are far from it, and the loss sees the square of its distance. More than 1 in a
+        centre near the target, for the same reason: its part of the loss is its square in these units.
+        """
+        units = np.ones_like(self.start)
+        if not self.moving:
+            g = self.start[self._g]
+            units[self._z] = np.tile(np.minimum(1.0, _ONE_OF_MANY * np.exp(np.minimum(g.max() - g, 100.0))), self._shape[0])
+        elif not self.far:
+            units[self._c] = _OF_THE_CENTRE
+        return units
 
     def open(self, y: np.ndarray) -> Opened:
         """What y stands for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -148,7 +149,8 @@ class _Flow(Stepper):
         self._cut_around(self._chart.start)
         # records are interpolated: the last step may go beyond the last of them
         end = float(self._logs[-1]) + 1e-3
-        self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol, atol=self._rtol,
+        self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol,
+                             atol=self._rtol * self._chart.units(),
                              first_step=None if self._first is None else min(self._first, end - s))
         self._first = None
 
@@ -173,7 +175,13 @@ class _Flow(Stepper):
     def _step(self) -> None:
         """One step of the integrator, and a new plan where it ends outside the box of the present one."""
         solver, chart = self._solver, self._chart
-        said = solver.step()
+        fresh = solver.t_old is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what LSODA has to say is in the message
+            said = solver.step()
+        if solver.status == "failed" and not fresh:  # a new integrator may find the way from where this one got to
+            self._solver = None
+            return
         if solver.status == "failed":
             raise RuntimeError(f"the integrator gave up at flow time {self._now():.6g} of {self._times[-1]:.6g} (rtol={self._rtol:g}): "
                                f"{said} Raise rtol, or lower the rule's tolerance")

@@ -12,7 +12,6 @@ from numpy.testing import assert_allclose
 from scipy.integrate import cubature, quad
 
 import overparam as op
-from overparam.theory import Constant
 from overparam.theory.inequality import Bound
 from overparam.theory.zhang2025 import (
     lemmas_c_gradients,

@@ -114,9 +114,10 @@ class FarPoint:
 
 
 class FarLemma(Inequality):
-    """Base of the lemmas of appendix C that are about one state: its domain, and points of it on a line through the target.
+    r"""Base of the lemmas of appendix C that are about one state: its domain, and points of it on a line through the target.
 
     Own points have up to six students, the far ones on both sides at M (one of them) up to M + 3, some of them on top of each other.
+    Constants depend on n: m far students at one place weigh :math:`\sqrt m` times what one does there [derived].
     """
 
     scales: ClassVar[tuple[float, ...]] = (6.0, 8.0, 11.0, 15.0, 20.0, 27.0, 35.0, 45.0)

@@ -35,6 +35,7 @@ HEADERS = [
     "cpu.h",
     "vector.h",
     "softmax.h",
+    "log_ratio.h",
     "score_matching.h",
     "score_matching_block.h",
     "score_matching_gradient.h",

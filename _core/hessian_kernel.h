@@ -71,7 +71,7 @@ static void op_hessian_weights(const op_hessian_work *use, const op_hessian_job 
             for (ptrdiff_t a = 0; a < k; a++) logit += op_load(use->y + a * OP_CHUNK + v * OP_LANES) * job->delta[i * k + a];
             op_store(use->w + i * OP_CHUNK + v * OP_LANES, logit);
         }
-    op_softmax_unnormalised(use->w, n, OP_CHUNK, sum);
+    op_softmax_unnormalised(use->w, n, OP_CHUNK, sum, NULL);
     for (int v = 0; v < OP_PARTS; v++) op_store(use->norm + v * OP_LANES, 1.0 / sum[v]);
 }
 

@@ -6,6 +6,14 @@
  *     row    g_i = 2 sum_b q [w_i D + a_i (y - delta_i)]          (gradient of L with respect to mu_i)
  * Nodes are (inner node) x (outer node): an explicit list of nodes is all inner; of a tensor rule the longest axes are
  * inner and stored, the others are streamed. Axes are permuted so that the inner ones come first.
+ *
+ * With `likelihood` set the objective is the Kullback-Leibler divergence from the teacher's density p* instead: with
+ * r = ln(p/p*), p the student's density,
+ *     value  L   = -sum_b q r, or sum_b q (e^r - 1 - r) where all r are small (the expectation of e^r is 1)
+ *     row    g_i = sum_b q w_i D
+ * For one Gaussian at t and s = c - t, r = g + ln sum_i pi_i exp(y.delta_i - |delta_i|^2/2), g = y.s + |s|^2/2; for
+ * other teachers -|y|^2/2 - log_teacher stands for g. An axis on which all nodes are at t (`flat`) adds
+ * (s + sum_i pi_i delta_i)^2/2 exactly, and has no part in the small r.
  */
 #ifndef OP_SCORE_MATCHING_H
 #define OP_SCORE_MATCHING_H
@@ -32,6 +40,9 @@ typedef struct op_measure {
     const double *log_prior;      /* (n,): log pi, may be -infinity */
     const double *prior;          /* (n,): pi, sums to 1 */
     int equal_prior;              /* all pi identical, hence exactly 1/n */
+    int likelihood;
+    const double *log_teacher;    /* (inner,): ln sum_a pi*_a exp(-|x - m_a|^2/2), or NULL for one Gaussian */
+    const ptrdiff_t *flat;        /* (k,): whether all nodes are at the target on axis a, one Gaussian only */
 } op_measure;
 
 /* Outer nodes are prepared this many at a time, whatever their number: nothing grows with it. */
@@ -62,11 +73,21 @@ typedef struct op_job {
     double *sum_a;                /* (n, OP_CHUNK) */
     double *sum_D;                /* (k, OP_CHUNK) */
     double *sum_value;            /* (OP_CHUNK,) */
+    /* likelihood only */
+    int near;                     /* all r are small */
+    double flat_value, linear_base; /* sum over flat axes; sum_i pi_i (l_i without y) */
+    double *top;                  /* (stride,): largest logit */
+    double *inner_known;          /* (inner,): of the inner factors the largest logit, or when small sum_j pi_j p_j */
+    double *outer_known;          /* (OP_SLAB,): the same for the outer factors */
+    double *slot_linear, *slot_shift; /* (OP_SLAB,): over the outer axes sum y pm, sum y s + |s|^2/2 */
 } op_job;
 
 typedef struct op_kernels {
     int (*evaluate)(const void *measure, const double *centre, const double *deviations, int form, double *value,
                     double *mean_row, double *rows, void *workspace);
+    int (*evaluate_shares)(const op_measure *measure, const double *centre, const double *deviations, double *value,
+                           double *shares, double *rows, void *workspace); /* likelihood: sum_b q w_i and the rows */
+    int (*near)(const op_measure *measure, const double *centre, const double *deviations, void *workspace);
     int (*evaluate_stein)(const op_measure *measure, const double *params, double *value, double *rows,
                           void *workspace);
     int (*majorants)(const op_measure *measure, const double *centre, const double *deviations, double *value,
@@ -120,6 +141,13 @@ static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspac
     job->outer_y = op_take(base, &used, k * OP_SLAB, d);
     job->outer_weight = op_take(base, &used, OP_SLAB, d);
     job->odometer = op_take(base, &used, k, sizeof(ptrdiff_t));
+    if (m->likelihood) {
+        job->top = op_take(base, &used, block, d);
+        job->inner_known = op_take(base, &used, inner, d);
+        job->outer_known = op_take(base, &used, OP_SLAB, d);
+        job->slot_linear = op_take(base, &used, OP_SLAB, d);
+        job->slot_shift = op_take(base, &used, OP_SLAB, d);
+    }
     return used;
 }
 

@@ -1,4 +1,4 @@
-"""Score matching over (nodes, weights, target): value, gradient, Stein form, majorants.
+"""Score matching and likelihood over (nodes, weights, target): value, gradient, Stein form, majorants.
 
 The formulas are in score_matching.h. Whoever calls from Python has validated values; here only shapes are checked,
 because a wrong shape would read foreign memory.
@@ -39,10 +39,17 @@ cdef extern from "score_matching.h":
         const double *log_prior
         const double *prior
         int equal_prior
+        int likelihood
+        const double *log_teacher
+        const Py_ssize_t *flat
 
     ctypedef struct op_kernels:
         int (*evaluate)(const void *measure, const double *centre, const double *deviations, int form, double *value,
                         double *mean_row, double *rows, void *workspace) noexcept nogil
+        int (*evaluate_shares)(const op_measure *measure, const double *centre, const double *deviations, double *value,
+                               double *shares, double *rows, void *workspace) noexcept nogil
+        int (*near)(const op_measure *measure, const double *centre, const double *deviations,
+                    void *workspace) noexcept nogil
         int (*evaluate_stein)(const op_measure *measure, const double *params, double *value, double *rows,
                               void *workspace) noexcept nogil
         int (*majorants)(const op_measure *measure, const double *centre, const double *deviations, double *value,
@@ -177,6 +184,8 @@ cdef class Evaluator:
         const double[::1] weights,  # (N,)
         const double[:, ::1] target,  # (k, N), or (k, 1): constant
         const double[::1] log_weights,  # (n,)
+        bint likelihood=False,
+        const double[::1] log_teacher=None,  # (N,): see score_matching.h; needed unless the target is constant
     ):
         """An explicit list of nodes, copied and padded."""
         cdef Evaluator self = Evaluator.__new__(Evaluator)
@@ -189,6 +198,7 @@ cdef class Evaluator:
         cdef double *t
         cdef double *low
         cdef double *high
+        cdef double *log_density = NULL
         cdef double square
         cdef Py_ssize_t *integers
         if k < 1 or count < 1 or n < 1:
@@ -199,7 +209,9 @@ cdef class Evaluator:
             raise ValueError(
                 f"target must have shape ({k}, {count}) or ({k}, 1), got ({target.shape[0]}, {target.shape[1]})"
             )
-        self.allocate((k + 1) * inner + k * (1 if constant else inner) + 2 * padded(n) + 4 * padded(k) + 64)
+        if likelihood and not constant and (log_teacher is None or log_teacher.shape[0] != count):
+            raise ValueError(f"log_teacher needs {count} entries where the target is not constant")
+        self.allocate((k + 2) * inner + k * (1 if constant else inner) + 2 * padded(n) + 5 * padded(k) + 64)
         self.set_prior(log_weights)
         x, q, low, high = self.take(k * inner), self.take(inner), self.take(k), self.take(k)
         t = self.take(k if constant else k * inner)
@@ -213,12 +225,21 @@ cdef class Evaluator:
             q[b] = weights[b] if b < count else 0.0
             if not sqrt(square) <= m.reach:  # a NaN stays
                 m.reach = sqrt(square)
-        integers = <Py_ssize_t *>self.take(2 * k)  # as wide as a double, or narrower
+        integers = <Py_ssize_t *>self.take(3 * k)  # as wide as a double, or narrower
         for a in range(k):
+            low[a], high[a] = -m.reach, m.reach
+            integers[a], integers[k + a], integers[2 * k + a] = a, count, constant
             if constant:
                 t[a] = target[a, 0]
-            low[a], high[a] = -m.reach, m.reach
-            integers[a], integers[k + a] = a, count
+                for b in range(count):
+                    if x[a * inner + b] != t[a]:
+                        integers[2 * k + a] = 0
+                        break
+        if likelihood and not constant:
+            log_density = self.take(inner)
+            for b in range(inner):
+                log_density[b] = log_teacher[min(b, count - 1)]
+        m.likelihood, m.log_teacher, m.flat = likelihood, log_density, integers + 2 * k
         m.k = m.varying = k
         m.inner, m.outer = inner, 1
         m.nodes, m.weights, m.low, m.high = x, q, low, high
@@ -238,6 +259,7 @@ cdef class Evaluator:
         const Py_ssize_t[::1] orders,  # (k,): how many on each axis
         const double[::1] target,  # (k,)
         const double[::1] log_weights,  # (n,)
+        bint likelihood=False,
     ):
         """A tensor rule: only the longest axes are multiplied out, the others are streamed."""
         cdef Evaluator self = Evaluator.__new__(Evaluator)
@@ -252,6 +274,7 @@ cdef class Evaluator:
         cdef double *flat
         cdef Py_ssize_t *axes
         cdef Py_ssize_t *lengths
+        cdef Py_ssize_t *flat_axes
         cdef const double **starts
         cdef double reach = 0.0
         if k < 1 or n < 1:
@@ -275,11 +298,11 @@ cdef class Evaluator:
             inner *= orders[longest_first[s][1]]
             varying += 1
         count = padded(inner)
-        self.allocate((varying + 1) * count + 2 * total + 2 * padded(n) + 7 * padded(k) + 64)
+        self.allocate((varying + 1) * count + 2 * total + 2 * padded(n) + 8 * padded(k) + 64)
         self.set_prior(log_weights)
         x, q, t, flat = self.take(varying * count), self.take(count), self.take(k), self.take(2 * total)
         low, high = self.take(k), self.take(k)
-        axes, lengths = <Py_ssize_t *>self.take(k), <Py_ssize_t *>self.take(k)
+        axes, lengths, flat_axes = <Py_ssize_t *>self.take(k), <Py_ssize_t *>self.take(k), <Py_ssize_t *>self.take(k)
         starts = <const double **>self.take(2 * k)
         for a in range(total):
             flat[a], flat[total + a] = axis_nodes[a], axis_weights[a]
@@ -298,6 +321,8 @@ cdef class Evaluator:
                 if not starts[s][b] <= high[s]:
                     high[s] = starts[s][b]
             reach += max(fabs(low[s]), fabs(high[s])) ** 2
+            flat_axes[s] = low[s] == high[s] == t[s]
+        m.likelihood, m.log_teacher, m.flat = likelihood, NULL, flat_axes
         for b in range(count):
             rest = min(b, inner - 1)
             q[b] = 1.0 if b < inner else 0.0
@@ -346,6 +371,45 @@ cdef class Evaluator:
                               aligned(workspace))
             free(workspace)
         return value
+
+    def evaluate_shares(
+        self,
+        const double[::1] centre,  # IN (k,)
+        const double[:, ::1] deviations,  # IN (n, k)
+        double[::1] shares,  # OUT (n,): sum of q w_i
+        double[:, ::1] rows,  # OUT (n, k): absolute rows
+    ):
+        """The value of a likelihood; shares and rows are written."""
+        cdef double value
+        cdef void *workspace
+        check_parameters(self, centre, deviations)
+        check_rows(self, rows, "rows")
+        if not self.measure.likelihood:
+            raise ValueError("shares come from a likelihood's evaluator")
+        if shares.shape[0] != self.measure.n:
+            raise ValueError(f"shares must have shape ({self.measure.n},), got ({shares.shape[0]},)")
+        workspace = malloc(self.evaluator.workspace_bytes + 64)
+        if workspace == NULL:
+            raise MemoryError
+        with nogil:
+            _kernels.evaluate_shares(&self.measure, &centre[0], &deviations[0, 0], &value, &shares[0], &rows[0, 0],
+                                     aligned(workspace))
+            free(workspace)
+        return value
+
+    def near(self, const double[::1] centre, const double[:, ::1] deviations):
+        """Whether a likelihood's value there is the sum of exp(r) - 1 - r, all r being small, instead of -r."""
+        cdef void *workspace
+        cdef int near
+        check_parameters(self, centre, deviations)
+        if not self.measure.likelihood:
+            return False
+        workspace = malloc(self.evaluator.workspace_bytes + 64)
+        if workspace == NULL:
+            raise MemoryError
+        near = _kernels.near(&self.measure, &centre[0], &deviations[0, 0], aligned(workspace))
+        free(workspace)
+        return bool(near)
 
     def evaluate_stein(self, const double[:, ::1] params, double[:, ::1] rows):
         """Value and rows in the form of Lemma 2.2; absolute parameters, constant target."""

@@ -15,7 +15,7 @@ static void op_chunk_weights(op_job *job, ptrdiff_t node)
     vec sum[OP_PARTS];
     op_centre(0, job, node, job->y, job->stride);
     op_all_logits(0, job->y, job->stride, job->varying, job->delta, job->n, job->k, job->base, job->w, job->stride);
-    op_softmax_unnormalised(job->w, job->n, job->stride, sum);
+    op_softmax_unnormalised(job->w, job->n, job->stride, sum, NULL);
     for (ptrdiff_t i = 0; i < job->n; i++) OP_FOR_PARTS {
         double *entry = job->w + i * job->stride + OP_AT(v);
         op_store(entry, op_load(entry) / sum[v]);

@@ -9,6 +9,9 @@
 /* Up to this bound on |logit| the weights are formed as a difference from the prior weights; op_growth needs 0.34. */
 #define OP_SMALL_LOGIT 0.25
 
+/* Together with that: up to this bound on |g| of score_matching.h the likelihood's r is formed without cancellation. */
+#define OP_NEAR_SHIFT 0.09
+
 /* Above this range of the partial logits, products of factors could underflow where the sum of logits does not. */
 #define OP_FACTOR_RANGE 600.0
 
@@ -24,6 +27,22 @@ static double op_prior_mean(const op_job *job, ptrdiff_t a)
         sum = next;
     }
     return (sum + lost) * (m->equal_prior ? m->prior[0] : 1.0);
+}
+
+/* Whether r is small at all nodes, and what it is formed from. */
+static void op_prepare_likelihood(op_job *job, const op_measure *m, double centre_norm)
+{
+    double shift = 0.0;
+    job->near = 0;
+    job->flat_value = job->linear_base = 0.0;
+    for (ptrdiff_t a = 0; a < m->k; a++) shift += job->shift[a] * job->shift[a];
+    if (!job->small) return;
+    for (ptrdiff_t i = 0; i < m->n; i++) job->linear_base += m->prior[i] * job->half_norm[i];
+    if (m->log_teacher) return;
+    for (ptrdiff_t a = 0; a < m->k; a++)
+        if (m->flat[a]) job->flat_value += 0.5 * (job->shift[a] + job->prior_mean[a]) * (job->shift[a] + job->prior_mean[a]);
+    job->near = (m->reach + centre_norm) * sqrt(shift) + 0.5 * shift + job->flat_value < OP_NEAR_SHIFT;
+    if (!job->near) job->flat_value = 0.0;
 }
 
 /* Reads the parameters in the order of the measure's axes and decides the regime. A negative form asks for plain
@@ -66,6 +85,7 @@ static void op_prepare(op_job *job, const op_measure *m, const double *centre, c
             if (m->log_prior[i] == -INFINITY) job->outer_base[i] = -INFINITY;
         }
     }
+    if (m->likelihood) op_prepare_likelihood(job, m, sqrt(norm));
     memset(job->sum_rows, 0, (size_t)(n * k * OP_CHUNK) * sizeof(double));
     memset(job->sum_a, 0, (size_t)(n * OP_CHUNK) * sizeof(double));
     memset(job->sum_D, 0, (size_t)(k * OP_CHUNK) * sizeof(double));
@@ -73,16 +93,18 @@ static void op_prepare(op_job *job, const op_measure *m, const double *centre, c
 }
 
 /* Factors exp(l_i - max l) of one side of a tensor rule, or exp(l_i) - 1 when small. Returns the largest range of the
- * l_i over the parameters of non-zero weight. */
+ * l_i over the parameters of non-zero weight. For the likelihood `known` gets the maximum, or sum_i pi_i p_i, which
+ * starts from `linear`, sum_i pi_i l_i. */
 static double op_factors(const op_job *job, const double *y, ptrdiff_t y_stride, ptrdiff_t axes, const double *delta,
-                         const double *base, double *p, ptrdiff_t stride)
+                         const double *base, double *p, ptrdiff_t stride, const vec *linear, double *known)
 {
     const ptrdiff_t n = job->n;
     vec range[OP_PARTS], sum[OP_PARTS];
     double widest = 0.0;
     op_all_logits(0, y, y_stride, axes, delta, n, job->k, base, p, stride);
     if (job->small) {
-        op_softmax_shift(p, n, stride, job->measure->prior, sum);
+        op_softmax_shift(p, n, stride, job->measure->prior, sum, linear);
+        if (known) OP_FOR_PARTS op_store(known + OP_AT(v), sum[v]);
         return 0.0;
     }
     OP_FOR_PARTS {
@@ -95,7 +117,9 @@ static double op_factors(const op_job *job, const double *y, ptrdiff_t y_stride,
         }
         range[v] = high - low;
     }
-    op_softmax_unnormalised(p, n, stride, sum);
+    vec top[OP_PARTS];
+    op_softmax_unnormalised(p, n, stride, sum, top);
+    if (known) OP_FOR_PARTS op_store(known + OP_AT(v), top[v]);
     double lane[OP_CHUNK];
     memcpy(lane, range, sizeof lane);
     for (int b = 0; b < OP_CHUNK; b++)
@@ -123,12 +147,29 @@ static void op_factor_inner(op_job *job)
     }
     if (!(range < OP_FACTOR_RANGE)) return;
     for (ptrdiff_t node = 0; node < m->inner; node += OP_CHUNK) {
+        vec linear[OP_PARTS];
         op_centre(0, job, node, job->y, OP_CHUNK);
+        if (m->likelihood) op_linear(0, job, job->y, OP_CHUNK, job->linear_base, linear);
         double here = op_factors(job, job->y, OP_CHUNK, m->varying, job->delta, job->half_norm,
-                                 job->inner_factor + node, m->inner);
+                                 job->inner_factor + node, m->inner, m->likelihood ? linear : NULL,
+                                 m->likelihood ? job->inner_known + node : NULL);
         if (!(here <= inner)) inner = here;
     }
     job->factored = inner + range < OP_FACTOR_RANGE;
+}
+
+/* What the outer axes add to sum_i pi_i l_i and to g. */
+static void op_slot_sums(op_job *job, ptrdiff_t s)
+{
+    double linear = 0.0, shift = 0.0;
+    for (ptrdiff_t a = 0; a < job->k; a++) shift += 0.5 * job->shift[a] * job->shift[a];
+    for (ptrdiff_t a = job->varying; a < job->k; a++) {
+        double y = job->outer_y[(a - job->varying) * OP_SLAB + s];
+        shift += y * job->shift[a];
+        if (job->small) linear += y * job->prior_mean[a];
+    }
+    job->slot_linear[s] = linear;
+    job->slot_shift[s] = shift;
 }
 
 /* The next slab of outer nodes: coordinates minus centre, weights, and factors if in use. Returns how many. */
@@ -144,6 +185,7 @@ static ptrdiff_t op_next_slab(op_job *job, ptrdiff_t done)
             weight *= m->axis_weights[a][job->odometer[a]];
         }
         job->outer_weight[s] = weight;
+        if (m->likelihood) op_slot_sums(job, s);
         for (ptrdiff_t a = k - 1; a >= varying; a--) {
             if (++job->odometer[a] < m->orders[a]) break;
             job->odometer[a] = 0;
@@ -153,9 +195,13 @@ static ptrdiff_t op_next_slab(op_job *job, ptrdiff_t done)
         for (ptrdiff_t s = count; s < OP_ROUND_UP(count); s++) /* padding of the last chunk */
             for (ptrdiff_t a = 0; a < k - varying; a++)
                 job->outer_y[a * OP_SLAB + s] = job->outer_y[a * OP_SLAB + count - 1];
-        for (ptrdiff_t s = 0; s < count; s += OP_CHUNK)
+        for (ptrdiff_t s = 0; s < count; s += OP_CHUNK) {
+            vec linear[OP_PARTS];
+            if (m->likelihood) OP_FOR_PARTS linear[v] = op_load(job->slot_linear + s + OP_AT(v));
             op_factors(job, job->outer_y + s, OP_SLAB, k - varying, job->delta + varying, job->outer_base,
-                       job->outer_factor + s, OP_SLAB);
+                       job->outer_factor + s, OP_SLAB, m->likelihood ? linear : NULL,
+                       m->likelihood ? job->outer_known + s : NULL);
+        }
     }
     return count;
 }
@@ -172,36 +218,40 @@ static void op_set_base(op_job *job, ptrdiff_t slot)
     }
 }
 
-#define OP_RUN(K, V, SMALL)                                                                                 \
-    static void op_run_##K##_##V##_##SMALL(const op_job *job, ptrdiff_t slot)                               \
+#define OP_RUN(K, V, SMALL, LIKE)                                                                           \
+    static void op_run_##K##_##V##_##SMALL##_##LIKE(const op_job *job, ptrdiff_t slot)                      \
     {                                                                                                       \
         const ptrdiff_t inner = job->measure->inner, block = job->measure->block;                           \
         for (ptrdiff_t start = 0; start < inner; start += block)                                            \
-            op_block(K, V, SMALL, job, start, inner - start < block ? inner - start : block, slot);         \
+            op_block(K, V, SMALL, LIKE, job, start, inner - start < block ? inner - start : block, slot);   \
     }
-#define OP_RUN_BOTH(K, V) OP_RUN(K, V, 0) OP_RUN(K, V, 1)
+#define OP_RUN_ALL(K, V) OP_RUN(K, V, 0, 0) OP_RUN(K, V, 1, 0) OP_RUN(K, V, 0, 1) OP_RUN(K, V, 1, 1)
 
-OP_RUN_BOTH(0, 0)
-OP_RUN_BOTH(1, 1)
-OP_RUN_BOTH(2, 1)
-OP_RUN_BOTH(2, 2)
-OP_RUN_BOTH(3, 1)
-OP_RUN_BOTH(3, 2)
-OP_RUN_BOTH(3, 3)
+OP_RUN_ALL(0, 0)
+OP_RUN_ALL(1, 1)
+OP_RUN_ALL(2, 1)
+OP_RUN_ALL(2, 2)
+OP_RUN_ALL(3, 1)
+OP_RUN_ALL(3, 2)
+OP_RUN_ALL(3, 3)
 
 typedef void (*op_runner)(const op_job *, ptrdiff_t);
 
 static op_runner op_choose_runner(const op_job *job)
 {
+    const int like = job->measure->likelihood;
+#define OP_RUNNER(K, V)                                                \
+    (like ? (job->small ? op_run_##K##_##V##_1_1 : op_run_##K##_##V##_0_1) \
+          : (job->small ? op_run_##K##_##V##_1_0 : op_run_##K##_##V##_0_0))
 #define OP_CHOICE(K, V) \
-    if (job->k == K && job->varying == V) return job->small ? op_run_##K##_##V##_1 : op_run_##K##_##V##_0
+    if (job->k == K && job->varying == V) return OP_RUNNER(K, V)
     OP_CHOICE(1, 1);
     OP_CHOICE(2, 1);
     OP_CHOICE(2, 2);
     OP_CHOICE(3, 1);
     OP_CHOICE(3, 2);
     OP_CHOICE(3, 3);
-    return job->small ? op_run_0_0_1 : op_run_0_0_0;
+    return OP_RUNNER(0, 0);
 }
 
 /* From the sums to the rows: g_i = 2 (R_i - A_i delta_i), where R_i = sum q (w_i D + a_i y), A_i = sum q a_i.
@@ -234,25 +284,78 @@ static void op_finish(const op_job *job, double *mean_row, double *rows)
     }
 }
 
+/* The same for the likelihood, g_i = R_i = sum q w_i D, whose rows add up to sum q D. */
+static void op_finish_likelihood(const op_job *job, double *mean_row, double *rows)
+{
+    const op_measure *m = job->measure;
+    const ptrdiff_t n = job->n, k = job->k;
+    const int by_term = job->small && job->form == 2;
+    for (ptrdiff_t a = 0; a < k; a++) {
+        const ptrdiff_t to = m->axes[a];
+        double mean = 0.0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            rows[i * k + to] = op_total(job->sum_rows + (i * k + a) * OP_CHUNK, OP_LANES);
+            mean += rows[i * k + to];
+        }
+        if (by_term) mean = op_total(job->sum_D + a * OP_CHUNK, OP_CHUNK);
+        mean /= (double)n;
+        mean_row[to] = mean;
+        if (job->form == 2 && !by_term)
+            for (ptrdiff_t i = 0; i < n; i++) rows[i * k + to] -= mean;
+    }
+}
+
+static double op_sum(op_job *job)
+{
+    const op_measure *m = job->measure;
+    op_factor_inner(job);
+    op_runner run = op_choose_runner(job);
+    for (ptrdiff_t done = 0; done < m->outer;) {
+        ptrdiff_t count = op_next_slab(job, done);
+        for (ptrdiff_t slot = 0; slot < count; slot++) {
+            if (!job->factored) op_set_base(job, slot);
+            run(job, slot);
+        }
+        done += count;
+    }
+    return op_total(job->sum_value, OP_CHUNK);
+}
+
 static int op_evaluate(const void *measure, const double *centre, const double *deviations, int form, double *value,
                        double *mean_row, double *rows, void *workspace)
 {
     const op_measure *m = measure;
     op_job job;
     op_prepare(&job, m, centre, deviations, form, workspace);
-    op_factor_inner(&job);
-    op_runner run = op_choose_runner(&job);
-    for (ptrdiff_t done = 0; done < m->outer;) {
-        ptrdiff_t count = op_next_slab(&job, done);
-        for (ptrdiff_t slot = 0; slot < count; slot++) {
-            if (!job.factored) op_set_base(&job, slot);
-            run(&job, slot);
-        }
-        done += count;
-    }
-    *value = op_total(job.sum_value, OP_CHUNK);
-    if (form != 0) op_finish(&job, mean_row, rows);
+    *value = op_sum(&job);
+    if (m->likelihood) *value += job.flat_value;
+    if (form == 0) return 0;
+    if (m->likelihood)
+        op_finish_likelihood(&job, mean_row, rows);
+    else
+        op_finish(&job, mean_row, rows);
     return 0;
+}
+
+static int op_evaluate_shares(const op_measure *m, const double *centre, const double *deviations, double *value,
+                              double *shares, double *rows, void *workspace)
+{
+    op_job job;
+    op_prepare(&job, m, centre, deviations, 1, workspace);
+    *value = op_sum(&job) + job.flat_value;
+    for (ptrdiff_t i = 0; i < m->n; i++) {
+        shares[i] = op_total(job.sum_a + i * OP_CHUNK, OP_LANES);
+        for (ptrdiff_t a = 0; a < m->k; a++)
+            rows[i * m->k + m->axes[a]] = op_total(job.sum_rows + (i * m->k + a) * OP_CHUNK, OP_LANES);
+    }
+    return 0;
+}
+
+static int op_is_near(const op_measure *m, const double *centre, const double *deviations, void *workspace)
+{
+    op_job job;
+    op_prepare(&job, m, centre, deviations, 1, workspace);
+    return job.near;
 }
 
 #endif

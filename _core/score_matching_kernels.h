@@ -2,4 +2,4 @@
 #include "score_matching_gradient.h"
 #include "score_matching_checks.h"
 
-const op_kernels OP_TABLE = {op_evaluate, op_evaluate_stein, op_majorants};
+const op_kernels OP_TABLE = {op_evaluate, op_evaluate_shares, op_is_near, op_evaluate_stein, op_majorants};

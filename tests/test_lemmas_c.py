@@ -52,18 +52,7 @@ def scaled_mean(function, means):
     return sum(quad(integrand, low, high, epsabs=1e-13, epsrel=1e-11, limit=500)[0] for low, high in pairwise(ends))
 
 
-# --- the examples, and the domain ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_examples_show_each_verdict(name):
-    lemma = op.theory.get(name)
-    examples = lemma.examples()
-    for label, example in examples.items():
-        assert op.theory.check(name, **example.make()).verdict == example.verdict, label
-    verdicts = {example.verdict for example in examples.values()}
-    open_constants = any(one.value is None for one in lemma.constants)
-    assert "verified" in verdicts and ("undecided" in verdicts or not open_constants)
+# --- open constants, and the domain ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if op.theory.get(name).constants and name != "zhang2025.lemma_c_7"])

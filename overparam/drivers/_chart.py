@@ -23,12 +23,22 @@ __all__ = ["Chart", "Opened"]
 
 _SOFT = 0.01  # epsilon above: z may shrink to a tenth before its amplitude stops following
 _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squares of smaller ones are not float64's
-_ONE_OF_MANY = 1e-5  # rtol = 1e-8 times this and a distance of 20 has a square of 4e-24: 1e-8 of the loss at flow time 1e14
+_SMALLEST = 1e-9  # times sqrt(rtol) and a distance of 20: its square is 4e-16 rtol, less than rtol of the loss at flow time 1e14
 _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less than what rounding does to the centre at flow time 1e17
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
+
+
+def _like(template: State, centre: np.ndarray, deviations: np.ndarray) -> State:
+    """`template` with other finite coordinates, made without looking at what is known: one is needed after every step."""
+    state = object.__new__(State)
+    vars(state).update(vars(template))
+    for name, part in (("centre", centre), ("deviations", deviations)):
+        part.flags.writeable = False
+        vars(state)[name] = part
+    return state
 
 
 class Opened(NamedTuple):
@@ -62,6 +72,7 @@ class Chart:
             raise ValueError("parameters that stay where they are have no common scale with deviations below float64's range")
         centre, deviations = state.centre @ frame, (state.deviations if rows is None else state.deviations[rows]) @ frame
         n, k = self._shape = deviations.shape
+        self._straight = np.array_equal(frame, np.eye(k))
         if moving:  # the split is then unique: deviations of mean 0
             mean = deviations.mean(axis=0)
             deviations = deviations - mean
@@ -92,18 +103,21 @@ class Chart:
         self._g, self._z = slice(first, first + k), slice(first + k, first + k + n * k)
         self._c = slice(first + k + n * k, None)
 
-    def units(self) -> np.ndarray:
-        """What counts as 1 in the entries of y: far less than 1 in the z of wide columns where the centre does not move, because one
-        parameter may be at the target there while others are far from it, and the loss sees the square of its distance. More than 1 in a
-        centre near the target, for the same reason: its part of the loss is its square in these units.
+    def tolerances(self, rtol: float) -> np.ndarray:
+        """Absolute tolerances of the entries of y.
+
+        Far below `rtol` in the z of wide columns where the centre does not move: one parameter may be at the target there while others are
+        far from it, and the loss has the square of its distance, so that it is the root of `rtol` that counts. Far above it in a centre
+        near the target, whose part of the loss is its square in units of the deviations' part.
         """
-        units = np.ones_like(self.start)
+        found = np.full(len(self.start), rtol)
         if not self.moving:
             g = self.start[self._g]
-            units[self._z] = np.tile(np.minimum(1.0, _ONE_OF_MANY * np.exp(np.minimum(g.max() - g, 100.0))), self._shape[0])
+            wide = np.exp(np.minimum(g.max() - g, 100.0))
+            found[self._z] = np.tile(np.minimum(rtol, _SMALLEST * np.sqrt(rtol) * wide), self._shape[0])
         elif not self.far:
-            units[self._c] = _OF_THE_CENTRE
-        return units
+            found[self._c] = _OF_THE_CENTRE * rtol
+        return found
 
     def open(self, y: np.ndarray) -> Opened:
         """What y stands for."""
@@ -121,11 +135,15 @@ class Chart:
         """The state at y."""
         opened = self.open(y)
         centre, deviations = self.parts(opened)
-        return replace(self.template, centre=centre, deviations=deviations, log_scale=opened.shift)
+        if opened.shift or not np.isfinite(y).all():
+            return replace(self.template, centre=centre, deviations=deviations, log_scale=opened.shift)
+        return _like(self.template, centre, deviations)
 
     def parts(self, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and (rescaled) deviations (n, k) in the state's coordinates."""
-        centre, deviations = opened.centre @ self.frame.T, (opened.amplitudes * opened.z) @ self.frame.T
+        centre, deviations = opened.centre, opened.amplitudes * opened.z
+        if not self._straight:
+            centre, deviations = centre @ self.frame.T, deviations @ self.frame.T
         if self.rows is None:
             return centre, deviations
         whole = self.template.deviations + (self.template.centre - centre)
@@ -134,7 +152,8 @@ class Chart:
 
     def velocity(self, centre_grad: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Velocities of the centre and of the deviations that move, in the frame, where these are what state and centre move along."""
-        return -(centre_grad @ self.frame), -((grad if self.rows is None else grad[self.rows]) @ self.frame)
+        grad = grad if self.rows is None else grad[self.rows]
+        return (-centre_grad, -grad) if self._straight else (-(centre_grad @ self.frame), -(grad @ self.frame))
 
     def slope(self, y: np.ndarray, opened: Opened, centre_velocity: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """dy/dt from the velocities of centre (k,) and of the (rescaled) deviations (n, k), in the frame."""

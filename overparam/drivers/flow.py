@@ -84,10 +84,12 @@ class _Flow(Stepper):
         if self._reached is None:
             self._reached = float(self._logs[0]), state
         target = float(self._logs[self._record + 1])
-        while self._reached[0] < target:
-            if self._solver is None:
-                self._begin()
-            self._step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what LSODA has to say is in the message
+            while self._reached[0] < target:
+                if self._solver is None:
+                    self._begin()
+                self._step()
         self._record += 1
         solver, chart = self._last
         return Advance(chart.state(solver.y if target == solver.t else solver.dense_output()(target)), 1)
@@ -150,7 +152,7 @@ class _Flow(Stepper):
         # records are interpolated: the last step may go beyond the last of them
         end = float(self._logs[-1]) + 1e-3
         self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol,
-                             atol=self._rtol * self._chart.units(),
+                             atol=self._chart.tolerances(self._rtol),
                              first_step=None if self._first is None else min(self._first, end - s))
         self._first = None
 
@@ -176,9 +178,7 @@ class _Flow(Stepper):
         """One step of the integrator, and a new plan where it ends outside the box of the present one."""
         solver, chart = self._solver, self._chart
         fresh = solver.t_old is None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what LSODA has to say is in the message
-            said = solver.step()
+        said = solver.step()
         if solver.status == "failed" and not fresh:  # a new integrator may find the way from where this one got to
             self._solver = None
             return

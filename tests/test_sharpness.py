@@ -7,11 +7,14 @@ import math
 
 import numpy as np
 import pytest
+import xarray
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 import overparam as op
+from overparam.experiments.registry import check_settings, summary_line
+from overparam.experiments.zhang2025 import sharpness as module
 from overparam.theory import sharpness as measure
 from overparam.theory.sharpness import EDGES, Edge, Probe, _bisect
 
@@ -155,3 +158,52 @@ def test_settings():
             measure(**{"name": "zhang2025.theorem_3_2", **given})
     with pytest.raises(ValueError, match="failure"):
         measure("zhang2025.corollary_3_6", failure=1.5)
+
+
+# --- the experiment --------------------------------------------------------------------------------------------------
+
+NAME = "zhang2025.sharpness"
+
+
+@pytest.fixture(scope="module")
+def result():
+    return op.experiments.run(NAME, n=3, M0=2.5, samples=0, resolution=0.5)
+
+
+def test_experiment(result, tmp_path):
+    assert [len(result.of("theorem_3_2", vary)) for vary in ("spread", "weights")] == [1, 1]
+    assert [one.problem["n"] for one in result.of("theorem_2_1", "noise_time")] == [3]
+    for one in result.thresholds:
+        assert one.interval is None or one.interval[1] - one.interval[0] <= 0.5
+    assert len(result.summary().splitlines()) == 1 + len(result.thresholds) == 1 + 7
+    data = result.to_xarray()
+    assert data.sizes["threshold"] == 7 and str(data.tag[0].item()) == "published"
+    with xarray.open_dataset(result.save(tmp_path / "s.nc")) as saved:
+        assert_allclose(saved.measured.values, data.measured.values)
+        assert json.loads(saved.attrs["settings"])["M0"] == [2.5]
+    figure = result.draw()
+    assert len(figure.axes) == 4 and figure.axes[0].get_yscale() == "log"
+
+
+def test_experiment_settings():
+    for given, words in (({"n": 1}, "n must"), ({"M0": (2.0, 2.0)}, "once"), ({"samples": -1}, "samples"),
+                         ({"resolution": 0}, "resolution"), ({"m0": 2.0}, "not known")):
+        with pytest.raises(ValueError, match=words):
+            check_settings(NAME, given)
+    assert summary_line(NAME).startswith("How far from sharp")
+
+
+def test_experiment_and_ctrl_c(monkeypatch):
+    calls = []
+
+    def stops(*given, **more):
+        calls.append(given)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return measure("zhang2025.theorem_2_1", vary="step_size", n=2, resolution=5.0)
+
+    monkeypatch.setattr(module, "measure", stops)
+    half = op.experiments.run(NAME, n=2, M0=3.0)
+    assert half.interrupted and half.reached == "in theorem_3_2, weights, n = 2, M0 = 3" and half.finished() is half
+    with pytest.raises(KeyboardInterrupt, match="theorem_3_2, spread"):
+        op.experiments.run(NAME, n=2, M0=3.0)

@@ -32,6 +32,7 @@ from overparam import _toml, init
 from overparam._arguments import Call, Place, checked, signature
 from overparam._validation import check_choice, check_params, check_real
 from overparam._version import __version__
+from overparam.data_sets import DataSet
 from overparam.drivers import BY_NAME
 from overparam.objectives import BUILT_IN, Objective
 from overparam.quadrature import Rule
@@ -182,7 +183,7 @@ def loads(text: str, source: str = "configuration") -> Problem:
     call = Call.of(place, _needed(tables, "start", source), _starts(), _start_kind(tables["start"]))
     settings["start"] = call.settings()
     with place.errors():
-        start = call.make(**{"target": objective.teacher} if call.arguments.get("target") == "teacher" else {})
+        start = call.make(**_of_objective(call, objective))
         objective.start(start)  # whose checks of the shape are wanted here
     driver, arguments = "", {}
     if "driver" in tables:
@@ -213,6 +214,8 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
     call = Call.of(place, tables.get("objective", {}), kinds, BUILT_IN[0].__name__, placed=("teacher", "rule", "t"))
     parts, takes = {}, inspect.signature(call.function).parameters
     for name, build in (("teacher", _teacher), ("rule", _rule)):
+        if name == "rule" and name not in tables and isinstance(parts.get("teacher"), DataSet):
+            continue  # a finite sum needs none
         if name in takes:
             table = _needed(tables, name, source) if name == "teacher" else tables.get(name, {})
             parts[name] = build(Place(source, name), table, settings)
@@ -253,6 +256,12 @@ def _starts() -> dict[str, Callable]:
     functions = {name: getattr(init, name) for name in init.__all__}
     starts = {name: one for name, one in functions.items() if signature(one).return_annotation in (np.ndarray, State)}
     return {**starts, "params": _params, "state": _state}
+
+
+def _of_objective(call: Call, objective: Objective) -> dict[str, Any]:
+    """Arguments of a start that the objective's teacher gives."""
+    given = {"target": objective.teacher} if call.arguments.get("target") == "teacher" else {}
+    return {**given, "teacher": objective.teacher} if "teacher" in signature(call.function).parameters else given
 
 
 def _start_kind(table: Mapping[str, Any]) -> str | None:

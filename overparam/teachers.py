@@ -341,6 +341,7 @@ def teacher_from_description(description: Mapping[str, Any]) -> Teacher:
         raise ValueError(f"description must be a mapping with a 'kind'; got {description!r}"[:200])
     arguments = {str(name): value for name, value in description.items() if name != "kind"}
     build = TEACHERS[check_choice(description["kind"], "teacher kind", TEACHERS)]
+    build = getattr(build, "described", build)
     try:
         return build(**arguments)
     except TypeError as error:

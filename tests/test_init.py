@@ -9,8 +9,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from overparam import init
+from overparam.data_sets import DataSet
 from overparam.state import State
-from overparam.teachers import Gaussian
+from overparam.teachers import Gaussian, GaussianMixture
 
 EPS = np.finfo(float).eps
 
@@ -121,9 +122,45 @@ def test_around_loses_nothing():
     assert init.around(2.0, z).centre.tolist() == [2.0]
 
 
+def test_from_teacher_draws_what_the_teacher_draws():
+    teacher = GaussianMixture([[-30.0, 0.0], [0.0, 30.0]], weights=[0.25, 0.75])
+    params = init.from_teacher(teacher, 4000, rng=3)
+    assert_array_equal(params, teacher.sample(4000, rng=3))
+    assert abs((params[:, 0] < -15).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 4000)  # five standard errors
+    data = DataSet([[1.0, 2.0], [3.0, 4.0]])
+    assert {tuple(row) for row in init.from_teacher(data, 50, rng=0).tolist()} == {(1.0, 2.0), (3.0, 4.0)}
+    rng = np.random.default_rng(1)
+    assert not np.array_equal(init.from_teacher(teacher, 3, rng), init.from_teacher(teacher, 3, rng))
+
+
+@pytest.mark.parametrize(("radius", "dimension"), [(30.0, 3), (0.0, 2), (1e-200, 2), (1e200, 5), (2.0, 1)])
+def test_on_sphere_has_the_radius_and_no_direction(radius, dimension):
+    params = init.on_sphere(4000, radius, dimension, rng=5)
+    lengths = np.abs(params).max(axis=1)
+    lengths = lengths * np.linalg.norm(params / np.where(lengths == 0, 1.0, lengths)[:, None], axis=1)
+    assert_allclose(lengths, radius, rtol=8 * EPS)
+    if radius:  # every coordinate of a uniform direction has mean 0 and mean square 1/d
+        assert np.abs(params.mean(axis=0)).max() < 5 * radius / np.sqrt(4000 * dimension)
+        assert_allclose(((params / radius) ** 2).mean(axis=0), 1 / dimension, atol=5 / np.sqrt(4000))
+
+
+def test_bad_region_is_the_start_of_the_lower_bound():
+    params = init.bad_region(5, 9)
+    assert params[:2, 0].tolist() == [36.0, -36.0] and np.count_nonzero(params) == 2
+    assert np.linalg.norm(init.bad_region(3, 2), axis=1).max() >= 10 * np.sqrt(2)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: init.from_teacher(GaussianMixture, 3), "teacher must be"),
+        (lambda: init.from_teacher(Gaussian(0.0), 0), "n must be"),
+        (lambda: init.from_teacher(Gaussian(0.0), 2, rng="seed"), "rng must be"),
+        (lambda: init.on_sphere(0, 1.0, 2), "n must be"),
+        (lambda: init.on_sphere(2, -1.0, 2), "radius must be"),
+        (lambda: init.on_sphere(2, 1.0, 0), "dimension must be"),
+        (lambda: init.bad_region(2, 3), "n must be"),
+        (lambda: init.bad_region(3, 0), "dimension must be"),
         (lambda: init.cluster(0, [1.0], 1.0), "n must be"),
         (lambda: init.cluster(True, [1.0], 1.0), "n must be"),
         (lambda: init.cluster(2, [], 1.0), "center is empty"),

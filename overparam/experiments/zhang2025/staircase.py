@@ -168,7 +168,7 @@ class StaircaseResult(ExperimentResult):
                 low, high = stair.threshold(k)
                 steps.append(f"k={k}: [{low:.3f}, {high:.3f}]")
             lines.append(f"  n={n:2d} {profile_label(name):>10}  " + "  ".join(steps))
-            lines += [f"    undecided at b = {b:.4f}: {why}" for b, why in zip(stair.b, stair.reasons, strict=True) if why]
+            lines += [f"    undecided at b = {b:.4f}: {why}" for b, why in zip(stair.b, stair.reasons, strict=False) if why]
         lines.append("gap to the nearest up to which the second mean converges, the others fixed:")
         for (n, b), point in self.survival.items():
             lines.append(f"  n={n:2d}  others at b = {b:5.2f}   ln g + M^2 = [{point.low:.3f}, {point.high:.3f}]  {point.message}".rstrip())

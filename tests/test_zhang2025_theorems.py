@@ -162,6 +162,11 @@ def test_large_steps_do_not_part_the_students_of_theorem_3_4():
     assert report.verdict == "undecided" and report.conclusion_seen is False
     assert op.regimes.classify(run).name == "all converge"
     assert report.measured["growth of a difference at this step size, in nats (derived)"] < 1e5 < 1e11
+    given = op.theory.check("zhang2025.theorem_3_4", run, confirm=False, C_eta=2.0)  # not the theorem, but its unknown constants
+    assert given.verdict == "undecided" and "must depend on" in named(given, "small enough for the offset").note
+    slow = op.gradient_descent(op.ScoreMatching(op.Gaussian([4.0]), rule=op.Auto(tol=1e-8)), op.init.one_offset(n=2, target=[4.0]),
+                               step_size=0.01, steps=4000, record=op.log_spaced(60))
+    assert named(op.theory.check("zhang2025.theorem_3_4", slow), "small enough for the offset").holds
 
 
 def test_far_starts_are_judged_on_the_logarithm():

@@ -43,6 +43,8 @@ class Theorem34(Theorem):
                                  tag="reconstructed"),
                       Hypothesis("the offset is exp(-M0/100)", r"\epsilon_0=e^{-M_0/100}", log_offset, "==", -distance / 100,
                                  logarithmic=True, error=1e-12 * max(1.0, distance / 100))]
+            if setting.step_size is not None:
+                found.append(self._resolved(distance, log_offset, setting))
         return [*found, common.small_step(setting, constants)]
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
@@ -76,6 +78,17 @@ class Theorem34(Theorem):
         return {"published distance": Example("verified", published, "n=2, d=1, M0=1e13, offset exp(-1e11), gradient flow"),
                 "six": Example("vacuous", near, "n=2, d=1, M0=6: one converges all the same"),
                 "no run": Example("undecided", alone, "the hypotheses alone, at a step size whose constant is not published")}
+
+    @staticmethod
+    def _resolved(distance: float, log_offset: float, setting: Setting) -> Hypothesis:
+        """Whether a difference of the offset's size can grow to order one at this step size; not the paper's, so never tested against."""
+        grown = growth(distance, setting.step_size, setting.n)
+        enough = grown >= -log_offset
+        note = "" if enough else ("steps this large jump over the growth: the paper's condition on them, known only to order, must depend "
+                                  "on M0, or leaves this case out; gradient flow would decide")
+        return Hypothesis("the steps are small enough for the offset to grow to order one",
+                          r"\sum_\tau\ln(1+\tfrac{4\eta}nM_\tau^2)\ge-\ln\epsilon_0", grown, ">=", -log_offset, tag="derived",
+                          tested=enough, logarithmic=True, note=note)
 
     @staticmethod
     def _offset(setting: Setting) -> tuple[int, float, float, bool] | None:

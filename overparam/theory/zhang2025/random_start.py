@@ -196,6 +196,7 @@ class Corollary36(Theorem):
                                note=f"{hits} of {trials} draws, {100 * _CONFIDENCE:g} % interval {low:.6g} to {high:.6g}; the conditions' "
                                     "exponents are reconstructed")
         measured = {"share": share, "interval": [low, high], "promised": bound,
+                    "leading order of ln(share of starts of which not exactly one converges), -M0^2/2 in 1-D (derived)": -distance**2 / 2,
                     "share of draws expected to fail (2) in 1-D (derived)":
                     n * (n - 1) / 2 * distance ** (-1 / 3) / 2 * _nearest_density(n)}
         return Report(self.name, self.title, self.statement, self.source, self.tag, hypotheses, (frequency, *self._run(distance, good)),

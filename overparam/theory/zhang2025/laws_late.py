@@ -26,6 +26,7 @@ __all__ = ["AllConverge", "OneConverges", "SecondMoment", "second_moment"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _NEAR = 0.3  # norm of the parameters from which on the late law is followed
+_FAR = 7.0  # distance from which on the expansion in 1/r is: its second term is a tenth there
 
 
 def second_moment(state: State) -> np.ndarray:
@@ -201,12 +202,16 @@ class OneConverges(Theorem):
     tag = "derived"
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
-        words = "some students diverge, to a distance of at least 7, and the others converge"
+        words = "some students are at least 7 from the target, the others within 1"
         found = [common.single_gaussian(setting), common.equal_weights(setting)]
         if setting.run is None:
             return [*found, Hypothesis(words, r"r_i\ge7", tag="derived", note="no run was given")]
-        regime, radius = regimes.classify(setting.run), self._radius(setting)
-        fact = None if regime.undecided else bool(regime.diverged and regime.converged and radius.min() >= 7)
+        norms = self._norms(setting)
+        settled = bool(((norms <= regimes.NEAR) | (norms >= _FAR)).all())
+        regime = regimes.classify(setting.run)
+        fact = bool((norms >= _FAR).any() and (norms <= regimes.NEAR).any()) if settled else None
+        if fact is not True and not regime.undecided and not (regime.diverged and regime.converged):
+            fact = False  # and it will stay so
         return [*found, Hypothesis("the run is a gradient flow", r"\dot\mu_i=-\nabla_iL", fact=setting.step_size is None, tag="derived"),
                 Hypothesis(words, r"r_i\ge7", fact=fact, tag="derived", note=f"{regime.name} {regime.reason}"), self._forgotten(setting)]
 
@@ -223,15 +228,18 @@ class OneConverges(Theorem):
                            error=error, note=f"L t r^2/16 = {leading:.5g} for m = {radius.size}, at r = {radius.min():.5g}")]
 
     @staticmethod
-    def _radius(setting: Setting, record: int = -1) -> np.ndarray:
-        far = list(regimes.classify(setting.run).diverged)
-        return np.linalg.norm(setting.run.states[record].coordinates[far], axis=1)
+    def _norms(setting: Setting, record: int = -1) -> np.ndarray:
+        return np.linalg.norm(setting.run.states[record].coordinates, axis=1)
+
+    def _radius(self, setting: Setting, record: int = -1) -> np.ndarray:
+        """Distances, at a record, of those that end far."""
+        return self._norms(setting, record)[self._norms(setting) >= _FAR]
 
     def _forgotten(self, setting: Setting) -> Hypothesis:
         start, end = self._radius(setting, 0), self._radius(setting)
         words, latex = "the start is forgotten", r"e^{-(r^2-r_0^2)/8}\le\frac15(16/r^2)^2"
         if not end.size:
-            return Hypothesis(words, latex, tag="derived", note="no student diverges", fact=None)
+            return Hypothesis(words, latex, tag="derived", note="no student is far")
         band = math.log(0.2) + 2 * math.log(16 / float(end.min()) ** 2)
         return Hypothesis(words, latex, float(((start**2 - end**2) / 8).max()), "<=", band, tag="derived", logarithmic=True)
 

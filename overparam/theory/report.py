@@ -276,7 +276,8 @@ class Report:
         if verdict == "verified":
             return "all hypotheses hold and the conclusion is seen"
         reasons = [f"{one.words}: {one.note or 'not decided'}" for one in self.open]
-        reasons += [f"{one.words}: its constant is {one.tag}, so it is not tested" for one in self.hypotheses if not one.tested]
+        reasons += [f"{one.words}: " + (f"its constant is {one.tag}, so it is not tested" if one.tag in ("unknown", "recalled") or not one.note
+                                        else one.note) for one in self.hypotheses if not one.tested]
         if self.never_verified and not self.open:
             reasons.insert(0, self.never_verified)
         if not any(one.tested for one in self.conclusions):

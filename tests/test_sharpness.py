@@ -16,7 +16,7 @@ import overparam as op
 from overparam.experiments.registry import check_settings, summary_line
 from overparam.experiments.zhang2025 import sharpness as module
 from overparam.theory import sharpness as measure
-from overparam.theory.sharpness import EDGES, Edge, Probe, _bisect
+from overparam.theory.thresholds import EDGES, Edge, Probe, _bisect
 
 
 class Made(Edge):

@@ -8,9 +8,9 @@
 
 from overparam.theory import zhang2025
 from overparam.theory.report import TAGS, VERDICTS, Claim, Conclusion, Constant, Hypothesis, Report
-from overparam.theory.sharpness import Sharpness, sharpness
 from overparam.theory.theorem import Example, Setting, Theorem, check, get, register
 from overparam.theory.theorem import list_theorems as list
+from overparam.theory.thresholds import Sharpness, sharpness
 
 __all__ = ["TAGS", "VERDICTS", "Claim", "Conclusion", "Constant", "Example", "Hypothesis", "Report", "Setting", "Sharpness", "Theorem",
            "check", "get", "list", "register", "sharpness", "zhang2025"]

@@ -276,8 +276,7 @@ class Report:
         if verdict == "verified":
             return "all hypotheses hold and the conclusion is seen"
         reasons = [f"{one.words}: {one.note or 'not decided'}" for one in self.open]
-        reasons += [f"{one.words}: " + (f"its constant is {one.tag}, so it is not tested" if one.tag in ("unknown", "recalled") or not one.note
-                                        else one.note) for one in self.hypotheses if not one.tested]
+        reasons += [f"{one.words}: {_why_not_tested(one)}" for one in self.hypotheses if not one.tested]
         if self.never_verified and not self.open:
             reasons.insert(0, self.never_verified)
         if not any(one.tested for one in self.conclusions):
@@ -350,6 +349,11 @@ class Report:
         return (f"<div><b>{html.escape(self.name)}</b>: <b style='color:{colours[self.verdict]}'>{self.verdict}</b>{given}<br>"
                 f"{html.escape(self.title)}, {html.escape(self.source)} [{self.tag}]. {html.escape(self.statement)}<br>"
                 f"<i>{html.escape(self.reason)}</i><table>{''.join(rows)}</table>{below}</div>")
+
+
+def _why_not_tested(claim: Claim) -> str:
+    known = claim.tag not in ("unknown", "recalled")
+    return claim.note if known and claim.note else f"its constant is {claim.tag}, so it is not tested"
 
 
 def _shown(value: Any) -> str:

@@ -256,7 +256,7 @@ def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n
     Examples
     --------
     >>> import overparam as op
-    >>> result = op.experiments.run("zhang2025.corollary_3_6", M=3.0, samples=8)
+    >>> result = op.experiments.run("zhang2025.corollary_3_6", M=3.5, samples=8)
     >>> [(one.kind, one.samples) for one in result.estimates]
     [('pairs', 8)]
     """

@@ -13,8 +13,8 @@ from overparam._validation import check_array, check_integer, check_positive
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
 from overparam.experiments.result import ExperimentResult
-from overparam.theory.sharpness import Sharpness
-from overparam.theory.sharpness import sharpness as measure
+from overparam.theory.thresholds import Sharpness
+from overparam.theory.thresholds import sharpness as measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian
-from overparam.theory.sharpness import Edge, Probe, register_edge
 from overparam.theory.theorem import Setting
+from overparam.theory.thresholds import Edge, Probe, register_edge
 from overparam.theory.zhang2025.far_start import least_distance
 from overparam.theory.zhang2025.random_start import binomial_interval
 from overparam.theory.zhang2025.slow_loss import lasting_slope

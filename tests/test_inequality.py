@@ -191,7 +191,7 @@ def test_subjects():
         Sine().check(D=1.0)
 
 
-def test_a_run_is_checked_at_all_its_records():
+def test_a_run_is_checked_at_its_records():
     class Norm(Sine):
         name = "tests.norm"
 
@@ -204,6 +204,10 @@ def test_a_run_is_checked_at_all_its_records():
     last = float(np.linalg.norm(run.params[-1]))
     assert_allclose(report.measured["smallest C"], math.sin(last) / last)  # sin x / x is largest at the smallest x
     assert Norm().check(run, C=1.0).verdict == "verified"
+    seen = []
+    Norm.point = lambda self, setting, state: seen.append(state) or 1.0
+    Norm().check(op.gradient_descent(obj, [[1.0], [0.5]], step_size=0.1, steps=100, record=op.every(1)))
+    assert len(seen) == Norm.records
 
 
 def test_slack_is_what_chance_adds():

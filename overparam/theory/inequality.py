@@ -71,6 +71,8 @@ class Inequality(Theorem):
         Towards which ends of the family the lemma is claimed without end: of ``"small"`` and ``"large"``.
     samples, shapes, seed : int
         Sizes of the samples and of each scale's part of the family, and the seed of all.
+    records : int
+        At most so many records of a run are looked at, its first and its last among them.
 
     Examples
     --------
@@ -101,6 +103,7 @@ class Inequality(Theorem):
     samples: ClassVar[int] = 100
     shapes: ClassVar[int] = 10
     seed: ClassVar[int] = 0
+    records: ClassVar[int] = 20
 
     # --- what a lemma gives ------------------------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ class Inequality(Theorem):
         return {"own samples": Example("verified" if known else "undecided", dict, "points that the lemma draws itself")}
 
     def check(self, subject: Any = None, params0: Any = None, *, step_size: Any = None, confirm: bool = True, **constants: Any) -> Report:
-        """Check the lemma on its own samples, at a start, or at all records of a run: see :func:`overparam.theory.check`."""
+        """Check the lemma on its own samples, at a start, or at records of a run: see :func:`overparam.theory.check`."""
         known = self.given(constants)
         if subject is None:
             if params0 is not None or step_size is not None:
@@ -164,8 +167,11 @@ class Inequality(Theorem):
         return self.bounds or (Bound(self.statement.rstrip("."), self.latex, self.relation, name, self.tag, self.logarithmic),)
 
     def _points(self, setting: Setting) -> list[Any]:
-        states = [setting.state] if setting.run is None else setting.run.states
-        return [self.point(setting, state) for state in states]
+        if setting.run is None:
+            return [self.point(setting, setting.state)]
+        last = len(setting.run.states) - 1
+        places = np.unique(np.linspace(0, last, min(last + 1, self.records)).round().astype(int))
+        return [self.point(setting, setting.run.states[place]) for place in places]
 
     def _hypotheses(self, points: list[Any]) -> list[Hypothesis]:
         columns = zip(*(self.hypotheses_at(point) for point in points), strict=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from overparam._validation import check_choice
+
 if TYPE_CHECKING:
     from overparam.theory.inequality import Bound
 
@@ -128,7 +130,7 @@ def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str
     (True, False)
     """
     x, y = np.log(np.asarray(scales, dtype=np.float64)), np.asarray(tops, dtype=np.float64)
-    if end == "small":
+    if check_choice(end, "end", ("small", "large")) == "small":
         x, y = -x[::-1], y[::-1]
     size = max(4, (len(x) + 1) // 2)
     if len(x) < 4:

@@ -91,7 +91,9 @@ class FarField(Inequality):
 
     def sides(self, point: FarPoint) -> list[tuple[float, float, float]]:
         r, weights = point.radius, point.weights
-        log_ratio = math.log(weights[point.far].sum() / weights[~point.far].sum()) if 0 < point.far.sum() < len(weights) else math.nan
+        if r <= 2 or point.far.all():  # outside the domain, where the bands mean nothing
+            return [(math.nan, math.nan, math.nan)] * len(self.bounds)
+        log_ratio = math.log(weights[point.far].sum() / weights[~point.far].sum())
         first = math.pi**2 + log_ratio**2
         second = first - 4 * log_ratio
         common = 0.5 * log_ratio - r * r / 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class GradientPoint(NamedTuple):
 
     def moved(self, by: float) -> State:
         """The state moved `by` times the direction."""
-        return self.state.moved(self.state.centre, self.state.true_deviations + by * self.direction)
+        return replace(self.state, deviations=self.state.true_deviations + by * self.direction, log_scale=0.0)
 
     def hypotheses(self, equal: bool = True) -> list[Hypothesis]:
         """A single Gaussian target, and equal weights."""

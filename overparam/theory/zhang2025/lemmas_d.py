@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from overparam import _softmax
 from overparam.state import State
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Constant, Hypothesis
@@ -163,10 +162,8 @@ class LemmaD1(Inequality):
     def sides(self, point: WeightsPoint) -> tuple[float, float, float]:
         delta = float(np.linalg.norm(point.deviations, axis=1).max())
         logits = (point.x - point.centre) @ point.deviations.T - 0.5 * (point.deviations**2).sum(axis=1)
-        logs = _softmax.log_softmax(logits)
         reach = float(np.linalg.norm(point.x) + np.linalg.norm(point.centre)) + delta
-        # log_softmax subtracts ln n from numbers of size delta * reach
-        return float(np.ptp(logs)), 2 * delta * reach, 16 * _EPS * (delta * reach + math.log(len(logs)))
+        return float(np.ptp(logits)), 2 * delta * reach, 16 * _EPS * delta * reach  # ln(w_i/w_j) is the difference of their logits
 
     def examples(self) -> dict[str, Example]:
         uneven = at_target(1, np.array([0.4, 0.6]))
@@ -198,9 +195,10 @@ class LemmaD5(_FirstOrder):
         return GradientPoint(at_target(1, tol=1e-12), State(centre=self.farthest * rng.uniform(size=1), deviations=deviations), deviations)
 
     def hypotheses_at(self, point: GradientPoint) -> list[Hypothesis]:
-        rest, (centre, deviations) = point.state.deviations[1:], self.about(point)
+        rest, centre = point.state.deviations[1:], self.about(point)[0]
         coincide = len(rest) > 0 and bool(np.ptp(rest, axis=0).max() == 0)
-        axis = deviations[0] - deviations[-1]
+        axis = point.state.deviations[0] - point.state.deviations[-1]  # as stored: their scale does not turn them
+        axis = axis / max(float(np.abs(axis).max()), 1e-300)
         across = float(np.linalg.norm(centre - axis * (centre @ axis) / max(float(axis @ axis), 1e-300)))
         return [*point.hypotheses(),
                 Hypothesis("all but the first coincide, as at Theorem 3.4's start", r"\mu_2=\dots=\mu_n", fact=coincide),

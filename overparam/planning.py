@@ -101,9 +101,10 @@ class Auto(Rule):
         if demand is None:
             unit = np.ones(1)
             demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2, axes=frame.rank), None))
+        sharing = frame.params.shape[1] if frame.roomy else max(1, frame.rank)  # with room to move even an axis of spread 0 takes its part
         for _ in range(6):
             targets = demand.targets((_AIM if frame.roomy else 0.9) * self.tol)
-            layout = self._design(frame, demand.size.relative_to(0.6 * targets / max(1, frame.rank)), targets)
+            layout = self._design(frame, demand.size.relative_to(0.6 * targets / sharing), targets)
             demand = probe(layout)
             error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size,
                                    frame.offset)

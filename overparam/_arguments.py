@@ -16,7 +16,7 @@ import numpy as np
 from overparam._schedules import SCHEDULES, Schedule, log_spaced, schedule_from_description
 from overparam._validation import check_choice
 
-__all__ = ["Call", "Place", "checked", "signature"]
+__all__ = ["Call", "Place", "checked", "parameters", "signature"]
 
 _RECORD = log_spaced(200)  # the drivers' own default, written out so that what is saved can be repeated
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", list: "an array", Schedule:
@@ -52,12 +52,16 @@ class Call:
 
     @classmethod
     def of(cls, place: Place, table: Mapping[str, Any], kinds: Mapping[str, Callable], default: str | None = None,
-           more: Mapping[str, inspect.Parameter] | None = None, placed: Collection[str] = ()) -> Call:
-        """From a table with a "kind", one of `kinds`; the other keys are arguments, and `more`; `placed` ones come from elsewhere."""
+           placed: Collection[str] = (), more: Callable[[Callable], Mapping[str, inspect.Parameter]] | None = None) -> Call:
+        """From a table with a "kind", one of `kinds`; the other keys are arguments, without those that are `placed` from elsewhere.
+
+        `more` tells further ones of a kind's function.
+        """
         if "kind" not in table and default is None:
             raise ValueError(f"{place} needs a kind: {', '.join(sorted(kinds))}")
         kind = check_choice(table.get("kind", default), f"{place} kind", kinds)
-        known = {**_parameters(kinds[kind], placed), **(more or {})}
+        known = parameters(kinds[kind], placed)
+        known.update({} if more is None else more(kinds[kind]))
         arguments = {}
         for key, value in table.items():
             if key == "kind":
@@ -90,7 +94,7 @@ def signature(function: Callable) -> inspect.Signature:
         return inspect.signature(function)
 
 
-def _parameters(function: Callable, placed: Collection[str]) -> dict[str, inspect.Parameter]:
+def parameters(function: Callable, placed: Collection[str] = ()) -> dict[str, inspect.Parameter]:
     """The arguments that a table may set: neither those that are `placed` nor functions and objects."""
     return {name: one for name, one in signature(function).parameters.items()
             if name not in placed and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and _writable(one.annotation)}

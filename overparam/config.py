@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from overparam import _toml, init
-from overparam._arguments import Call, Place, checked, signature
+from overparam._arguments import Call, Place, checked, parameters, signature
 from overparam._validation import check_choice, check_params, check_real
 from overparam._version import __version__
 from overparam.data_sets import DataSet
@@ -37,7 +37,7 @@ from overparam.drivers import BY_NAME
 from overparam.objectives import BUILT_IN, Objective
 from overparam.quadrature import Rule
 from overparam.state import State
-from overparam.teachers import TEACHERS
+from overparam.teachers import TEACHERS, Teacher
 from overparam.trajectory import Trajectory
 
 __all__ = ["TABLES", "Checks", "Problem", "load", "loads"]
@@ -227,13 +227,20 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
 
 
 def _teacher(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -> Any:
-    time = inspect.Parameter("t", inspect.Parameter.KEYWORD_ONLY, default=0.0, annotation=float)
-    call = Call.of(place, table, TEACHERS, more={"t": time})
+    """The teacher at its noise time; further arguments of its `at_time` are keys of the table, too."""
+    call = Call.of(place, table, TEACHERS, more=_noise)
     settings["teacher"] = call.settings()
+    noise = {key: call.arguments.pop(key) for key in _noise(call.function)}
     with place.errors():
-        t = check_real(call.arguments.pop("t"), "t", minimum=0.0)
+        t = check_real(noise.pop("t"), "t", minimum=0.0)
         teacher = call.make()
-        return teacher.at_time(t) if t else teacher
+        return teacher.at_time(t, **noise) if t else teacher
+
+
+def _noise(teacher: Callable) -> dict[str, inspect.Parameter]:
+    """What `at_time` takes; t is 0 by default."""
+    found = parameters(getattr(teacher, "at_time", Teacher.at_time), placed=("self", "t"))
+    return {"t": inspect.Parameter("t", inspect.Parameter.KEYWORD_ONLY, default=0.0, annotation=float), **found}
 
 
 def _rule(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -> Rule:

@@ -156,12 +156,27 @@ def test_what_is_registered_is_known(monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in op.init.__all__ if name != "log_radius"])
 def test_every_start_of_op_init_is_known(name):
-    needed = {"n": "2", "center": "[1.0, 0.0]", "mean": "[1.0, 0.0]", "scale": "0.1", "deviations": "[[1.0, 0.0], [0.0, 1.0]]",
+    needed = {"n": "3", "radius": "2.0", "center": "[1.0, 0.0]", "mean": "[1.0, 0.0]", "scale": "0.1",
+              "deviations": "[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]",
               "target": "[1.0, 0.0]", "s": "1.5", "dimension": "2"}
     takes = inspect.signature(getattr(op.init, name)).parameters
     arguments = ", ".join(f"{key} = {value}" for key, value in needed.items() if key in takes)
     problem = made(TEACHER, f'start = {{kind = "{name}", {arguments}}}')
-    assert op.State.of(problem.start).n == 2
+    assert op.State.of(problem.start).n == 3
+    np.testing.assert_array_equal(op.State.of(config.loads(problem.dump()).start).params, op.State.of(problem.start).params)
+
+
+def test_arguments_of_noise_are_the_teachers_own(monkeypatch):
+    class Shifted(op.Gaussian):
+        def at_time(self, t, shift: float = 0.0):
+            return op.Gaussian(np.exp(-t) * self.mean + shift)
+
+    monkeypatch.setitem(TEACHERS, "Shifted", Shifted)
+    problem = made('teacher = {kind = "Shifted", mean = [1.0], t = 0.5, shift = 3}', "start = {params = [[1.0]]}")
+    assert problem.objective.teacher == op.Gaussian([math.exp(-0.5) + 3])
+    assert problem.describe()["teacher"] == {"kind": "Shifted", "mean": [1.0], "t": 0.5, "shift": 3}
+    with pytest.raises(ValueError, match=r"\[teacher\] key 'shift' is not known.*Known: kind, mean, t$"):
+        made('teacher = {kind = "Gaussian", mean = [1.0], t = 0.5, shift = 3}', START)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -290,7 +305,7 @@ def test_the_documentation_names_every_kind_and_key():
     kinds = [*TEACHERS, *BY_NAME, *(kind.__name__ for kind in BUILT_IN)]
     kinds += [name for name, kind in Rule.registry.items() if not inspect.isabstract(kind) and kind.__module__.startswith("overparam.")]
     for name in kinds:
-        assert f"`{name}`" in DOCS or f'"{name}"' in DOCS
+        assert f"`{name}`" in DOCS or f'"{name}"' in DOCS, f"docs/config.md does not name {name}"
     described = [config.loads(f"{TEACHER}{START}driver = {driver}").describe()["driver"] for driver in (
         '{kind = "gradient_descent", step_size = 1, steps = 1}', '{kind = "gradient_flow", t_end = 1.0}',
         '{kind = "sgd", step_size = 1, steps = 1, batch_size = 1}')]

@@ -169,7 +169,7 @@ class LemmaD4(Inequality):
         logs = np.log(self.scales)
         exponents = 3 * logs - tops
         power = math.nan if (exponents[-2:] <= 0).any() else math.log(exponents[-1] / exponents[-2]) / (logs[-1] - logs[-2])
-        return {"p of max |grad_j L| = M0^3 exp(-c M0^p) at the largest scales": power,
+        return {"p of max |grad_j L| = M0^3 exp(-c M0^p) at the largest scales": float(power),
                 "ln max |grad_j L| by scale": [round(float(top), 4) for top in tops]}
 
     def examples(self) -> dict[str, Example]:

@@ -27,7 +27,8 @@ from overparam.trajectory import Trajectory, every, load, log_spaced
 from overparam.verification import verify
 
 __all__ = [
-    "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MonteCarlo", "Objective", "Rule", "ScoreMatching", "Sobol",
+    "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MonteCarlo", "Objective", "Rule", "ScoreMatching",
+    "Sobol",
     "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments",
     "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "theory",
     "verify",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["log_softmax", "posterior_mean", "responsibilities", "softmax"]
+__all__ = ["log_density", "log_softmax", "posterior_mean", "responsibilities", "softmax"]
 
 
 def softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -66,6 +66,17 @@ def responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> n
         from_nearest = means - means[r]
         logits[here] = (points[here] - means[r]) @ from_nearest.T - 0.5 * (from_nearest**2).sum(axis=1)
     return softmax(logits, weights).reshape(*x.shape[:-1], len(means))
+
+
+def log_density(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    r"""Return :math:`\ln\sum_i\pi_ie^{-\|x-\mu_i\|^2/2}` at points x (N, d), with the largest term subtracted first."""
+    squares = np.zeros((len(x), len(means)))
+    for axis in range(x.shape[1]):
+        squares += (x[:, axis, None] - means[:, axis]) ** 2
+    with np.errstate(divide="ignore"):
+        logits = np.log(weights) - squares / 2
+    top = logits.max(axis=1)
+    return top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
 
 
 def posterior_mean(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:

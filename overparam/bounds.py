@@ -24,6 +24,8 @@ from math import lgamma
 
 import numpy as np
 
+from overparam.log_bounds import LogMajorant
+
 __all__ = ["Majorant", "arms", "hermite_error", "hermite_order", "hermite_room", "trapezoid_error", "trapezoid_step"]
 
 _FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 1e-3, 8)])  # of the largest strip
@@ -52,13 +54,16 @@ class Majorant:
         What the two-factor part is up to 40 from the real axis, where that is less (deviation rows of a tight state).
     axes : int
         Number of axes that carry a rule: they share what the majorants themselves may be off by.
+    loss : LogMajorant, optional
+        What bounds the last quantity where that is no product of weights (see :mod:`overparam.log_bounds`); its two-factor part is then 0.
     """
 
     def __init__(self, two: np.ndarray, three: np.ndarray, moment: np.ndarray, teacher_powers: np.ndarray,
-                 near: np.ndarray | None = None, axes: int = 1) -> None:
+                 near: np.ndarray | None = None, axes: int = 1, loss: LogMajorant | None = None) -> None:
         self.two, self.three, self.moment, self.teacher_powers = two, three, moment, teacher_powers
         self.near = two if near is None else near
         self.axes = axes
+        self.loss = loss
 
     @property
     def trust(self) -> float:
@@ -70,7 +75,8 @@ class Majorant:
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             two, three, moment, near = (np.where(part > 0, part / targets, 0.0).max(keepdims=True)
                                         for part in (self.two, self.three, self.moment, self.near))
-        return Majorant(two, three, moment, self.teacher_powers.max(keepdims=True), near, self.axes)
+        loss = None if self.loss is None else self.loss.over(float(targets[-1]))
+        return Majorant(two, three, moment, self.teacher_powers.max(keepdims=True), near, self.axes, loss)
 
     def log_two(self, a: np.ndarray) -> np.ndarray:
         """ln of the two-factor part for strips of half-width `a` (S, 1, A): (S, q, A)."""
@@ -122,12 +128,15 @@ def trapezoid_error(steps: np.ndarray, spread: float, teacher_spread: float, siz
         fine = (own <= size.trust) & (own + np.log1p(a) <= size.trust + _ARM)
         errors = np.exp(np.where(fine, front[:, None] + parts - teacher, np.inf).min(axis=-1))
         smoothed = ((own + a * a / 2).min(axis=-1) <= size.trust) | (size.three <= 0)  # three weights and the smoothed arm
-        return np.where(smoothed, errors, np.inf)
+        errors = np.where(smoothed, errors, np.inf)
+    if size.loss is not None:
+        errors[:, -1] += size.loss.trapezoid(steps, spread, teacher_spread)
+    return errors
 
 
 def trapezoid_step(spread: float, teacher_spread: float, size: Majorant, arm: float = 0.0) -> float:
     """Largest step, to 1 %, whose bound is below 1 for `size` (relative to its target)."""
-    steps = np.geomspace(1.6, 0.005, 32)  # beyond 1.6 no rule integrates its own majorants
+    steps = np.geomspace(1.6, 5e-4, 44)  # beyond 1.6 no rule integrates its own majorants; spreads of 150 still leave logits in range
     first = _first(steps, spread, teacher_spread, size, arm)
     if first > 0:
         steps = np.geomspace(steps[first - 1], steps[first], 22)
@@ -171,7 +180,10 @@ def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.n
         errors = np.exp(np.where(fine, front + parts, np.inf).min(axis=-1))
         squares = (own + np.log1p(a * a / (1 + rate_three**2))).min(axis=-1)  # and three weights with the squared coordinate
         errors = np.where((squares <= _SQUARES) | (orders <= 2)[:, None], errors, np.inf)
-    return np.where(widest[:, None] > 0, errors, 0.0)
+    errors = np.where(widest[:, None] > 0, errors, 0.0)
+    if size.loss is not None:
+        errors[:, -1] += size.loss.hermite(orders, spreads, teacher_spreads)
+    return errors
 
 
 def hermite_order(spread: float, teacher_spread: float, size: Majorant, offset: float) -> int | None:

@@ -7,6 +7,7 @@ What they are proportional to comes from the kernel's majorants (:class:`Demand`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -140,19 +141,18 @@ def mixture_majorants(nodes: np.ndarray, weights: np.ndarray, frame: Frame, cent
     return 2 * ((q * u) @ w), 2 * (three * arm).sum(axis=0), 2 * three.sum(axis=0), float(q @ u**2), slopes
 
 
-def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray,
-               frame: Frame) -> tuple[np.ndarray, float]:
+def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray, frame: Frame, **facts: Any) -> tuple[np.ndarray, float]:
     """Bound on what a layout of grids leaves out of each gradient row (n,) and of the loss, at means `params` (n, k).
 
-    `deviations` are the means less a centre; `frame` gives weights and teacher. The envelopes are found anew at `params`, from
-    those of the layout.
+    `deviations` are the means less a centre; `frame` gives weights and teacher, `facts` go to the integrands. The envelopes are found
+    anew at `params`, from those of the layout.
     """
     rows, loss = np.zeros(len(params)), 0.0
     wide = [axis for axis, one in enumerate(layout.grids[0].axes) if one.step is not None]
     if not wide:
         return rows, loss
     starts = layout.modes or (None,) * len(frame.means)
-    for grid, integrand, start in zip(layout.grids, frame.integrands_at(params, deviations), starts, strict=True):
+    for grid, integrand, start in zip(layout.grids, frame.integrands_at(params, deviations, **facts), starts, strict=True):
         modes = integrand.modes(start)
         steps = np.array([axis.step or 0.0 for axis in grid.axes])
         for axis in wide:

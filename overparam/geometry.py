@@ -141,6 +141,8 @@ class Integrand:
         The component's weight.
     distances : (n,) array
         :math:`\omega_l`, largest distance of :math:`\mu_l` from any teacher mean.
+    teacher : tuple, optional
+        Means (m, k) and weights (m,) of the whole teacher.
     """
 
     params: np.ndarray
@@ -149,6 +151,7 @@ class Integrand:
     component: np.ndarray
     share: float
     distances: np.ndarray
+    teacher: tuple[np.ndarray, np.ndarray] | None = None
 
     def slopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, w, and offsets for the Hessian."""
@@ -198,9 +201,9 @@ class Integrand:
             best, gradient, w, off = self.slopes(x)
         return x
 
-    def left_out(self, axis: int, side: int, edges: np.ndarray, modes: np.ndarray,
-                 steps: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
+    def beyond(self, axis: int, side: int, edges: np.ndarray, modes: np.ndarray,
+               steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        r"""What lies beyond each of `edges` (E,) on one side of an axis: G (E, n), H (E, n), and whose envelopes' centres (E, n, k).
 
         Beyond an edge at distance :math:`L_i` (negative where the edge comes first) from the envelope of :math:`\varphi w_i` a lattice
         of step h sums it to at most :math:`G_i=e^{p_i}T_0\Theta` and its product with the distance along the axis to
@@ -209,28 +212,13 @@ class Integrand:
         .. math:: T_0=Q(L)+h\varphi(0)[L<0],\qquad T_1=\begin{cases}\varphi(L)+h\varphi(1)[L<1]&L\ge0\\
                   2\varphi(0)-\varphi(L)+2h\varphi(1)&L<0,\end{cases}
 
-        Q the normal tail, :math:`\Theta` what full lattices on the other axes add. Products of weights are bounded by either factor, so
-        row i loses at most :math:`2\sum_l\omega_l\min\{R_{ii},R_{il}\}`,
-        :math:`R_{il}=G_l[1+P_i(\|x_l^*-\mu_i\|+\sqrt S)]+P_iH_l`, :math:`P_i=\max_j\|\mu_i-\mu_j\|`, S the second moments of the
-        other axes. A tenth more, and of the part with three weights a tenth of :math:`10+10.9\sqrt k+\max\omega`, is what the sums that
-        discretisation bounds are made of miss beyond the same edge. Of the envelopes at the mode and at the mode moved to the edge the
-        one that leaves less is taken.
-
-        Parameters
-        ----------
-        axis, side : int
-            Axis, and -1 for its low end or +1 for its high end.
-        modes : (n, k) array
-        steps : (k,) array, optional
-            Steps of the lattices, 0 for axes without one; without it all are 0, and sums are integrals.
+        Q the normal tail, :math:`\Theta` what full lattices on the other axes add. Of the envelopes at the mode and at the mode moved to
+        the edge the one that leaves less is taken. `axis`, `side`, `modes` and `steps` (k,) are as for :meth:`left_out`.
         """
         from scipy.special import log_ndtr
 
-        n, k = self.params.shape
-        steps = np.zeros(k) if steps is None else steps
-        others = np.arange(k) != axis
-        masses, squares = _full_lattices(steps)
-        theta, rest = masses[others].prod(), np.sqrt(squares[others].sum())
+        masses = _full_lattices(steps)[0]
+        theta = masses[np.arange(len(steps)) != axis].prod()
         step, density, top = steps[axis], 1 / np.sqrt(2 * np.pi), np.exp(-0.5) / np.sqrt(2 * np.pi)
         points = np.repeat(modes[None], 2 * len(edges), axis=0)
         points[len(edges):, :, axis] = edges[:, None]
@@ -247,6 +235,30 @@ class Integrand:
         better = tails[len(edges):] < tails[:len(edges)]
         tails, moments = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (tails, moments))
         centres = np.where(better[:, :, None], centres[len(edges):], centres[:len(edges)])
+        return tails, moments, centres
+
+    def left_out(self, axis: int, side: int, edges: np.ndarray, modes: np.ndarray,
+                 steps: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        r"""Bound on what lies beyond each of `edges` (E,) on one side of an axis: of each row (E, n), of the loss (E,).
+
+        With G and H of :meth:`beyond`, products of weights are bounded by either factor, so
+        row i loses at most :math:`2\sum_l\omega_l\min\{R_{ii},R_{il}\}`,
+        :math:`R_{il}=G_l[1+P_i(\|x_l^*-\mu_i\|+\sqrt S)]+P_iH_l`, :math:`P_i=\max_j\|\mu_i-\mu_j\|`, S the second moments of the
+        other axes. A tenth more, and of the part with three weights a tenth of :math:`10+10.9\sqrt k+\max\omega`, is what the sums that
+        discretisation bounds are made of miss beyond the same edge.
+
+        Parameters
+        ----------
+        axis, side : int
+            Axis, and -1 for its low end or +1 for its high end.
+        modes : (n, k) array
+        steps : (k,) array, optional
+            Steps of the lattices, 0 for axes without one; without it all are 0, and sums are integrals.
+        """
+        n, k = self.params.shape
+        steps = np.zeros(k) if steps is None else steps
+        tails, moments, centres = self.beyond(axis, side, edges, modes, steps)
+        rest = np.sqrt(_full_lattices(steps)[1][np.arange(k) != axis].sum())
         widest = np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1) if n <= 256 \
             else np.full(n, 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
         unseen = 0.1 * (10 + 10.9 * np.sqrt(k) + self.distances.max())

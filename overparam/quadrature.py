@@ -46,6 +46,8 @@ class Frame:
         What an earlier plan finds here, for rules that plan (see :mod:`overparam.planning`).
     starts : sequence of (n, k) arrays, optional
         Where modes were found before, one array per teacher component.
+    integrand : type
+        The objective's kind of :class:`overparam.geometry.Integrand`: what lies beyond a grid's edges.
     """
 
     params: np.ndarray
@@ -56,16 +58,18 @@ class Frame:
     roomy: bool = True
     known: Any = None
     starts: tuple[np.ndarray, ...] | None = None
+    integrand: type[Integrand] = Integrand
 
     @cached_property
     def integrands(self) -> tuple[Integrand, ...]:
         """φ·wᵢ, one for each teacher component."""
         return self.integrands_at(self.params, self.deviations)
 
-    def integrands_at(self, params: np.ndarray, deviations: np.ndarray) -> tuple[Integrand, ...]:
-        """The same at other means (n, k)."""
+    def integrands_at(self, params: np.ndarray, deviations: np.ndarray, **facts: Any) -> tuple[Integrand, ...]:
+        """The same at other means (n, k), with what else the objective's kind of integrand wants to know."""
         distances = np.linalg.norm(params[:, None] - self.means, axis=-1).max(axis=1)
-        return tuple(Integrand(params, deviations, self.weights, mean, float(share), distances)
+        return tuple(self.integrand(params, deviations, self.weights, mean, float(share), distances,
+                                    (self.means, self.teacher_weights), **facts)
                      for mean, share in zip(self.means, self.teacher_weights, strict=True))
 
     @cached_property

@@ -204,6 +204,13 @@ class Plan(ABC):
         found = self.evaluate(template.moved(centre, deviations))
         return found.centre_grad, found.grad
 
+    @property
+    def compiled(self) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """Evaluator capsule, (k, k) axes of its coordinates as columns, and its box: (4, k) lowest and highest coordinates, least and
+        largest spreads on these axes. None for a plan without a compiled evaluator.
+        """
+        return None
+
     def step(self, state: State, evaluation: Evaluation, step_size: float) -> State:
         """One step of gradient descent from `state`."""
         return state.moved(state.centre - step_size * evaluation.centre_grad, state.deviations - step_size * evaluation.grad)

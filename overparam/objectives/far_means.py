@@ -8,19 +8,20 @@ from differences, a Gaussian integral gives
           \kappa=\theta\ln\frac{\pi_j}{\pi_r}+\tfrac12\theta^2\|\Delta\|^2-\theta G .
 
 With :math:`\Omega` the largest distance of a student mean from a teacher mean, leaving out means of total weight W changes v by at most
-:math:`2\Omega W`, the loss by :math:`4\Omega^2E\,W` and any gradient row, those left out included, by
-:math:`2[3\Omega+8\Omega^2(3\Omega+\sqrt k)]\,E\,W`.
+:math:`2\Omega W`; score matching's loss by :math:`4\Omega^2E\,W` and any of its gradient rows, those left out included, by
+:math:`2[3\Omega+8\Omega^2(3\Omega+\sqrt k)]\,E\,W`. What it changes in another objective is for its `effects` to say.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from overparam.certificate import Parts
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.integrands import Integrands, ScoreMatchingIntegrands
 from overparam.objectives.partial_plan import PartialPlan
 from overparam.state import State
 
@@ -33,11 +34,12 @@ _PADS = (0.05, 0.005, 5e-4, 5e-6)  # room for the means that stay, as parts of t
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Student and teacher: weights (n,), teacher means (m, k) in the state's coordinates, teacher weights (m,)."""
+    """Student and teacher: weights (n,), teacher means (m, k) in the state's coordinates, teacher weights (m,); and their objective."""
 
     weights: np.ndarray
     means: np.ndarray
     teacher_weights: np.ndarray
+    integrands: Integrands = field(default_factory=ScoreMatchingIntegrands)
 
     def log_shares(self, centre: np.ndarray, deviations: np.ndarray, kept: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(n,) bounds on the logarithm of each mean's total weight, against the `kept` mean nearest to each component; which those are.
@@ -66,7 +68,7 @@ class Scene:
 
     def effects(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
         """Logarithms of what a weight of one could change in a gradient row and in the loss."""
-        return _effects(np.linalg.norm((centre + deviations)[:, None] - self.means, axis=-1).max(), len(centre))
+        return self._effects(np.linalg.norm((centre + deviations)[:, None] - self.means, axis=-1).max(), len(centre))
 
     def kept(self, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
         """(n,) which means stay: those that could change something in float64, and the nearest to each component."""
@@ -97,19 +99,19 @@ class Scene:
                 gap = ((outside - end) * (outside + end - 2 * mean)).sum(axis=1) / 2 - slack
                 total = np.logaddexp(total, math.log(share) + _exponent(gap, square, ratio))
                 farthest = max(farthest, np.linalg.norm(end - mean), np.linalg.norm(outside - mean, axis=1).max())
-            return bool(np.logaddexp.reduce(total) + max(_effects(farthest, k)) < _LIMIT)
+            return bool(np.logaddexp.reduce(total) + max(self._effects(farthest, k)) < _LIMIT)
+
+    def _effects(self, omega: float, k: int) -> tuple[float, float]:
+        if not 0 < omega < 1e100:
+            return math.inf, math.inf
+        rows, loss = self.integrands.effects(omega, k)
+        return math.log(rows), math.log(loss)
 
 
 def _exponent(gap: np.ndarray, square: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """The smallest κ over θ, for gaps G, squares |Δ|² and ln of the weights' quotient."""
     theta = np.clip((gap - ratio) / np.maximum(square, 1e-300), 0.0, 1.0)
     return theta * ratio + theta * theta * square / 2 - theta * gap
-
-
-def _effects(omega: float, k: int) -> tuple[float, float]:
-    if not 0 < omega < 1e100:
-        return math.inf, math.inf
-    return math.log(2 * (3 * omega + 8 * omega**2 * (3 * omega + math.sqrt(k)))), math.log(4 * omega**2)
 
 
 class FarPlan(Plan):
@@ -122,6 +124,7 @@ class FarPlan(Plan):
     def __init__(self, part: PartialPlan, scene: Scene, present: np.ndarray, kept: np.ndarray, state: State) -> None:
         self.part, self._scene, self._present, self.kept = part, scene, present, kept
         self.nodes, self.rule = part.nodes, part.rule
+        self._offset = scene.integrands.offset(float(scene.weights[kept].sum()))
         self._free = self._confine(state)
 
     def _confine(self, state: State) -> bool:
@@ -153,14 +156,15 @@ class FarPlan(Plan):
         if bounds is not None:
             known = bounds.truncation
             bounds = replace(bounds, truncation=Parts(known.value + float(loss), known.grad + np.where(self._present, rows, 0.0)))
-        return replace(found, value_error=found.value_error + float(loss), bounds=bounds,
+        return replace(found, value=found.value + self._offset, value_error=found.value_error + float(loss), bounds=bounds,
                        grad_error=found.grad_error + np.where(self._present, rows, 0.0))
 
     def covers(self, state: State) -> bool:
         return self.part.covers(state) and max(self._left_out(state)) < _LIMIT
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        done = self.part.burst(state, step_size, steps if self._free else min(steps, 1), ceiling)
+        done = self.part.burst(state, step_size, steps if self._free else min(steps, 1), ceiling - self._offset)
+        done = replace(done, value=done.value + self._offset)
         if done.reason == "done" and done.steps < steps:
             done = replace(done, reason="replan")
         return replace(done, state=self._resting(state, done.state))

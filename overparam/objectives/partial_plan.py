@@ -10,7 +10,7 @@ import numpy as np
 from overparam.certificate import Bounds
 from overparam.geometry import _span as span
 from overparam.objectives.base import Burst, Evaluation, Plan
-from overparam.objectives.curvature import Curvature
+from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.quadrature_plan import QuadraturePlan
 from overparam.state import State
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from math import fsum
+from typing import Any
 
 import numpy as np
 
 from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
-from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, mixture_majorants, rounding, tight_scales, truncation
+from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
 from overparam.geometry import align
-from overparam.objectives import curvature
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.hessian_plan import Curvature
+from overparam.objectives.integrands import Integrands
+from overparam.objectives.measure import Measure
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule, offset_of
 from overparam.state import State
@@ -28,49 +30,6 @@ _SQUARED, _LIFTED = 1e-150, 1e-130  # deviations below the first have no squares
 _UNSEEN = 1e-280  # an integrand of this size has rounding at the end of float64's range
 _ALIKE = 10.0  # weights within this factor give rows of one order
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
-
-
-@dataclass(frozen=True, eq=False)
-class Measure:
-    """Nodes, weights and targets: all that a kernel sees of a teacher and a rule.
-
-    Attributes
-    ----------
-    grid : Grid or None
-        A tensor grid, streamed by the kernel and never stored; then `nodes` and `weights` are None and the target constant.
-    nodes, weights : (N, k) and (N,) arrays, or None
-    target : (k,) array, constant, or (N, k) array
-    """
-
-    grid: Grid | None
-    nodes: np.ndarray | None
-    weights: np.ndarray | None
-    target: np.ndarray
-
-    @classmethod
-    def of(cls, layout: Layout, frame: Frame) -> Measure:
-        """The measure of a layout: of a single Gaussian a grid or cloud with constant target, of a mixture its components' union."""
-        if len(frame.means) == 1:
-            only = layout.grids[0]
-            if isinstance(only, Grid):
-                return cls(only, None, None, frame.means[0])
-            return cls(None, only.nodes + frame.means[0], only.weights, frame.means[0])
-        parts = [grid.points() for grid in layout.grids]
-        nodes = np.concatenate([mean + z for mean, (z, _) in zip(frame.means, parts, strict=True)])
-        if layout.sampled:  # a point counts by all components' densities: a light one then never hangs on a few heavy points
-            equal = np.full(len(frame.means), 1 / len(frame.means))
-            weights = responsibilities(nodes, frame.means, equal) @ frame.teacher_weights * (len(frame.means) / len(nodes))
-        else:
-            weights = np.concatenate([share * q for share, (_, q) in zip(frame.teacher_weights, parts, strict=True)])
-        return cls(None, nodes, weights, posterior_mean(nodes, frame.means, frame.teacher_weights))
-
-    def replicate(self, number: int, replicates: int, components: int) -> Measure:
-        """The nodes of one replicate of a cloud (of each component), weighted to a whole expectation."""
-        size = len(self.nodes) // components
-        group = size // replicates
-        index = (np.arange(components)[:, None] * size + number * group + np.arange(group)).ravel()
-        target = self.target if self.target.ndim == 1 else self.target[index]
-        return Measure(None, self.nodes[index], self.weights[index] * replicates, target)
 
 
 def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[bool, bool]:
@@ -97,11 +56,11 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
 
 
 def _effective(shares: np.ndarray) -> np.ndarray:
-    """(q,) effective sample sizes (Σs)²/Σs² of non-negative shares (N, q); inf where all are 0."""
+    """(q,) effective sample sizes (Σs)²/Σs² of non-negative shares (N, q); 0 where all are 0: no point saw what is to be summed."""
     largest = shares.max(axis=0)
     scaled = shares / np.where(largest > 0, largest, 1.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(largest > 0, scaled.sum(axis=0) ** 2 / (scaled**2).sum(axis=0), np.inf)
+        return np.where(largest > 0, scaled.sum(axis=0) ** 2 / (scaled**2).sum(axis=0), 0.0)
 
 
 class QuadraturePlan(Plan):
@@ -116,8 +75,8 @@ class QuadraturePlan(Plan):
     weights : (n,) array
         The student's mixture weights.
     rule : Rule
-    make_evaluator : callable
-        (Measure, log_weights) -> compiled evaluator with evaluate, majorants, capsule and nodes.
+    integrands : Integrands
+        What the objective integrates: its compiled evaluator, majorants, tails and scales.
     previous : QuadraturePlan, optional
         The plan that no longer serves.
     roomy : bool
@@ -125,21 +84,21 @@ class QuadraturePlan(Plan):
     """
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
-                 make_evaluator: Callable, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
-        self._rule = rule
+                 integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
+        self._rule, self._integrands = rule, integrands
         self._own, self._moving = seen_from(state, means, weights)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
         deviations = deviations @ self._axes
         self._frame = Frame(params=centre @ self._axes + deviations, deviations=deviations, weights=weights, means=means @ self._axes,
-                            teacher_weights=teacher_weights, roomy=roomy, **self._inherited(previous, state))
+                            teacher_weights=teacher_weights, roomy=roomy, integrand=integrands.tails, **self._inherited(previous, state))
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
         self._probed: tuple | None = None
 
         def probe(layout: Layout) -> Demand:
             measure = Measure.of(layout, self._frame)
-            evaluator = make_evaluator(measure, log_weights)
+            evaluator = integrands.evaluator(measure, log_weights)
             demand = self._demand(evaluator, measure, *self.enter(state))[1]
             self._probed = layout, evaluator, measure, demand
             return demand
@@ -157,11 +116,11 @@ class QuadraturePlan(Plan):
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
         self._radius, self._extent = self._reach()
         self._reduced = state.basis is not None
-        self._remake = lambda at, other: QuadraturePlan(at, means, teacher_weights, weights, other, make_evaluator, roomy=False)
+        self._remake = lambda at, other: QuadraturePlan(at, means, teacher_weights, weights, other, integrands, roomy=False)
         self._replicates = []
         if self._layout.sampled:
             whole, count = Measure.of(self._layout, self._frame), self._layout.grids[0].replicates
-            self._replicates = [make_evaluator(whole.replicate(number, count, len(means)), log_weights) for number in range(count)]
+            self._replicates = [integrands.evaluator(whole.replicate(number, count, len(means)), log_weights) for number in range(count)]
         self.nodes = self._layout.size
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
 
@@ -215,6 +174,12 @@ class QuadraturePlan(Plan):
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
+    @property
+    def compiled(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Capsule, axes and box: see :class:`Plan`."""
+        box = self._layout
+        return self._evaluator.capsule, self._axes, np.stack([box.low, box.high, box.spread_low, box.spread_high])
+
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What centre (k,) and deviations (n, k) move along, without errors."""
         mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
@@ -233,12 +198,10 @@ class QuadraturePlan(Plan):
             deviations = np.ldexp(deviations, lift)
         mean_row, rows = np.empty(k), np.empty((n, k))
         value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
-        if len(self._frame.means) == 1:
-            two, three, moment = np.empty(n), np.empty(n), np.empty(n)
-            square, slopes = evaluator.majorants(centre, deviations, two, three, moment), None
-        else:
-            two, three, moment, square, slopes = mixture_majorants(measure.nodes, measure.weights, self._frame, centre, deviations)
-            slopes = np.insert(slopes, n, slopes[:n].mean()) if self._moving else slopes
+        sizes = self._integrands.sizes(evaluator, measure, self._frame, centre, deviations)
+        two, three, moment, square, slopes = sizes.two, sizes.three, sizes.moment, sizes.loss, sizes.slopes
+        if slopes is not None and self._moving:
+            slopes = np.insert(slopes, n, slopes[:n].mean())
         magnitudes, near = np.linalg.norm(rows, axis=1), two
         scales = two + three + moment
         if self._moving:
@@ -250,17 +213,17 @@ class QuadraturePlan(Plan):
             near = two * np.append(np.full(n, narrow), 1.0)
             scales = near + three + moment
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
-        scales = plain = np.append(scales, square)
+        scales = plain = np.append(scales, sizes.loss_scale)
         if self._moving and not lift and measure.grid is not None and np.ptp(self._frame.weights) == 0:
-            scales = tight_scales(measure.grid, centre - self._frame.means[0], deviations)
+            scales = self._integrands.tight_scales(measure.grid, centre - self._frame.means[0], deviations)
             scales = np.minimum(plain, np.maximum(scales, _UNSEEN))  # cubes of deviations leave float64 long before these do
         if lift:
             rows = np.ldexp(rows, -lift)
             for part in (three, moment, near, scales, magnitudes):  # scales and plain are one array then
                 part[:n] = np.ldexp(part[:n], -lift)
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
-                        np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank)
-        demand = Demand(size, np.append(magnitudes, value), scales, slopes, plain)
+                        np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank, loss=sizes.logs)
+        demand = Demand(size, np.append(magnitudes, abs(value)), scales, slopes, plain)
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 
@@ -309,17 +272,18 @@ class QuadraturePlan(Plan):
         return self.curvature(state).hessian
 
     def curvature(self, state: State, direction: np.ndarray | None = None, tol: float | None = None,
-                  max_nodes: int = 0) -> curvature.Curvature:
+                  max_nodes: int = 0) -> Curvature:
         """The Hessian at `state`, or its product with `direction` (n, k), in the state's coordinates.
 
         With `tol` at the state the plan was made for, on nodes of its own that bound the error: see
-        :func:`overparam.objectives.curvature.refined`.
+        the objective's :class:`overparam.objectives.hessian_plan.HessianKind`.
         """
         centre, deviations = self.enter(state)
         layout, error = self._layout, np.nan
         if tol is not None and not layout.sampled:
-            layout, error = curvature.refined(layout, self._frame, centre, deviations, tol, max_nodes)
-        found = curvature.sums(layout, self._frame, centre, deviations, None if direction is None else direction @ self._axes)
+            layout, error = self._integrands.hessian.refined(layout, self._frame, centre, deviations, tol, max_nodes)
+        turned = None if direction is None else direction @ self._axes
+        found = self._integrands.hessian.sums(layout, self._frame, centre, deviations, turned)
         turned = None if found.hessian is None else np.einsum("pa,iajb,qb->ipjq", self._axes, found.hessian, self._axes, optimize=True)
         return replace(found, hessian=turned, product=None if direction is None else found.product @ self._axes.T, error=error)
 
@@ -367,22 +331,15 @@ class QuadraturePlan(Plan):
 
         steps = parts(discretisation(self._layout, np.ptp(deviations, axis=0), self._frame.teacher_spreads, demand.size,
                                      offset_of(params, self._frame.means)))
-        most = self._trivial(params)
+        most = self._integrands.trivial(params, self._frame, *self._masses)
         steps = Parts(min(steps.value, most.value), np.minimum(steps.grad, most.grad))
-        rows, loss = truncation(self._layout, params, deviations, self._frame)
+        facts = self._integrands.facts(self._evaluator, self._measure, self._frame, centre, deviations)
+        rows, loss = truncation(self._layout, params, deviations, self._frame, **facts)
         if self._moving:  # a row's discretisation then has the majorants of the mean row in it, which miss what all rows do
             rows = rows + 0.2 * rows.mean()
         rounded = rounding(demand, self.nodes, centre, deviations, self._radius, self._frame.means, self._extent,
                            self._reduced)
         return Bounds(steps, Parts(loss, rows), parts(rounded))
-
-    def _trivial(self, params: np.ndarray) -> Parts:
-        """What no rule can miss by: the integrands' range on both sides, with the rule's own mass and second moment."""
-        distances = np.linalg.norm(params[:, None] - self._frame.means, axis=-1)
-        far, wide = distances.max(), 2 * np.linalg.norm(params - params.mean(axis=0), axis=1).max()
-        mass, moment = self._masses
-        nearest = 2 * far * (1 + mass + wide * (np.sqrt(params.shape[1]) + moment + (1 + mass) * distances.max(axis=1)))
-        return Parts(float(max(1.0, mass) * far**2), nearest)
 
     @cached_property
     def _masses(self) -> tuple[float, float]:

@@ -1,0 +1,320 @@
+"""What every objective that is an expectation over the teacher has in common: the student, plans, estimates, Hessians, minibatches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from overparam import _softmax
+from overparam._validation import check_array, check_real, check_weights
+from overparam.geometry import reduce_state
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
+from overparam.objectives.far_means import FarPlan, Scene
+from overparam.objectives.hessian_plan import Curvature
+from overparam.objectives.integrands import Integrands
+from overparam.objectives.measure import Measure
+from overparam.objectives.partial_plan import Part, PartialPlan, rejoined, spread_rows
+from overparam.objectives.quadrature_plan import QuadraturePlan
+from overparam.planning import Auto, TooHardError
+from overparam.quadrature import Rule, rule_from_description
+from overparam.state import State
+from overparam.teachers import Teacher, teacher_from_description
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Expectation"]
+
+_FEW = 100  # effective samples below which a standard error is not to be trusted
+
+
+class Expectation(Objective):
+    """Base of the objectives over a mixture of n identity-covariance Gaussians that are expectations under the teacher.
+
+    A subclass names its :class:`overparam.objectives.integrands.Integrands`; nodes, bounds, reduced spaces, runs and estimates follow.
+    """
+
+    follows_log_scale = True
+
+    #: Kernel, majorants and tails of the objective.
+    integrands: ClassVar[Integrands]
+
+    def __init__(self, teacher: Teacher, t: float = 0.0, weights: Any = None, rule: Rule | None = None) -> None:
+        if not isinstance(teacher, Teacher):
+            raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
+        if not hasattr(teacher, "means"):
+            raise ValueError(f"{type(teacher).__name__} has no means: exact rules need an op.Gaussian or op.GaussianMixture")
+        if rule is not None and not isinstance(rule, Rule):
+            raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")
+        t = check_real(t, "t", minimum=0.0)
+        self.teacher = teacher.at_time(t) if t else teacher
+        self._present = self.teacher.weights > 0  # a component without weight asks for no nodes, however far it is
+        self.rule = Auto() if rule is None else rule
+        self._known_means: tuple | None = None
+        self._weights = None if weights is None else check_weights(weights, len(check_array(weights, "weights", ndim=1)))
+
+    # --- the student -------------------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """The student's mixture weights, or None for equal ones."""
+        return self._weights
+
+    def responsibilities(self, x: Any, params: Any) -> np.ndarray:
+        r"""Softmax weights :math:`w_i(x)`.
+
+        Parameters
+        ----------
+        x : (..., d) array
+        params : (n, d) array or State
+
+        Returns
+        -------
+        (..., n) array
+        """
+        state, points, weights = self._student(x, params)
+        return _softmax.responsibilities(points, state.expand_gradient(state.deviations), weights)
+
+    def score(self, x: Any, params: Any) -> np.ndarray:
+        r"""The student's score :math:`\sum_i w_i(x)\mu_i - x`, (..., d) array."""
+        state, points, weights = self._student(x, params)
+        return _softmax.posterior_mean(points, state.expand_gradient(state.deviations), weights) - points
+
+    def _student(self, x: Any, params: Any) -> tuple[State, np.ndarray, np.ndarray]:
+        """The state, x seen from its centre (so that small deviations are not rounded away), and the weights."""
+        state = self._checked(params)
+        points = np.asarray(x)
+        points = check_array(points, "x", ndim=max(1, points.ndim))
+        if points.shape[-1] != state.d:
+            raise ValueError(f"x must have shape (..., {state.d}), like the parameters; got {points.shape}")
+        return state, points - state.expand(state.centre), self._weights_for(state.n)
+
+    # --- value and gradient ------------------------------------------------------------------------------------------
+
+    def value(self, params: Any) -> float:
+        """Loss at `params` ((n, d) array or State), to the rule's tolerance."""
+        return self._look(params)[1].value
+
+    def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
+        """Loss and (n, d) gradient at `params` ((n, d) array or State), to the rule's tolerance."""
+        state, found, _ = self._look(params)
+        return found.value, state.expand_gradient(found.rows)
+
+    def hessian(self, params: Any) -> np.ndarray:
+        r"""Hessian at `params` ((n, d) array or State), (n, d, n, d), exact under the integral and symmetric.
+
+        Under ``Auto(tol)`` discretisation and truncation move no eigenvalue by more than `tol` times the largest one (a proved bound
+        on the error's spectral norm; rounding is not in it, nor is the relative error of single entries). A fixed or sampled rule
+        uses its own nodes and nothing is bounded.
+
+        Raises
+        ------
+        ValueError
+            For bad parameters, for more than 5000 coordinates n·d (use :meth:`hvp`), and where ``Auto`` cannot meet its tolerance.
+
+        Examples
+        --------
+        >>> import overparam as op
+        >>> obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]))
+        >>> obj.hessian([[1.0, 0.5]]).reshape(2, 2).round(12).tolist()      # one Gaussian: the loss is |mu|^2
+        [[2.0, 0.0], [0.0, 2.0]]
+        """
+        state = self._checked(params)
+        check_hessian_size(state.n * state.d)
+        state, found = self._curvature(params)
+        if state.basis is None:
+            return found.hessian
+        basis = state.basis
+        inside = np.einsum("pa,iajb,qb->ipjq", basis, found.hessian, basis, optimize=True)
+        return inside + np.einsum("ij,pq->ipjq", found.outside, np.eye(state.d) - basis @ basis.T)
+
+    def hvp(self, params: Any, direction: Any) -> np.ndarray:
+        """Product of the :meth:`hessian` at `params` with `direction`, (n, d) array; nothing d × d is formed.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`hessian`, and if `direction` has another shape than `params`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import overparam as op
+        >>> obj = op.ScoreMatching(op.Gaussian(np.zeros(100_000)))
+        >>> obj.hvp(np.ones((2, 100_000)), np.ones((2, 100_000)))[0, :2].round(8).tolist()     # 2/n: both means move alike
+        [1.0, 1.0]
+        """
+        self._checked(params)
+        direction = check_direction(params, direction)
+        state = self.start(params)
+        if state.basis is None:
+            return self._curvature(state, direction)[1].product
+        inside = direction @ state.basis
+        found = self._curvature(state, inside)[1]
+        return (found.product - found.outside @ inside) @ state.basis.T + found.outside @ direction
+
+    def _curvature(self, params: Any, direction: np.ndarray | None = None) -> tuple[State, Curvature]:
+        """The reduced state, and the Hessian or its product with a reduced `direction` there."""
+        state, _, plan = self._look(params, faint=True)
+        tol, most = (self.rule.tol, self.rule.max_nodes) if isinstance(self.rule, Auto) else (None, 0)
+        try:
+            found = plan.curvature(state, direction, tol, most)
+        except TooHardError:
+            if not (isinstance(self.rule, Auto) and self.rule.sampling):
+                raise
+            found = self._plan_with(state, self.rule.fallback, roomy=False, faint=True).curvature(state, direction)
+        if not np.isfinite(found.hessian if direction is None else found.product).all():
+            raise ValueError("the Hessian overflows at these params (largest coordinate "
+                             f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
+        return state, found
+
+    def estimate(self, params: Any) -> Estimate:
+        """Value and gradient with their errors; where ``Auto`` cannot meet its tolerance, by scrambled Sobol points instead.
+
+        Returns
+        -------
+        Estimate
+            With bounds by their parts for deterministic rules, standard errors and ``interval(level)`` for sampled ones;
+            ``estimate.rule`` says which was used.
+        """
+        state, found, plan = self._look(params, fall_back=True)
+        samples = plan.effective_samples(state)
+        estimate = Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
+                            plan.rule, found.bounds)
+        if samples is None:
+            return estimate
+        centred = found.replicates - found.replicates.mean(axis=0)
+        basis = np.eye(state.k) if state.basis is None else state.basis
+        variance = np.zeros((state.n, state.d))
+        for replicate in centred:
+            variance += (replicate @ basis.T) ** 2
+        count = len(centred)
+        floor = np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0))
+        return replace(estimate, reliable=bool((samples >= _FEW).all() and plan.carries_integrand(state, _FEW)
+                                                and plan.logits_are_exact(state)), replicates=count,
+                       component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
+
+    def _look(self, params: Any, fall_back: bool = False, faint: bool = False) -> tuple[State, Evaluation, Plan]:
+        """The state, what is found there, and the plan it was found with: one for this state alone."""
+        state = self.start(params)
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                plan = self._plan_with(state, self.rule, roomy=False, faint=faint)
+            except TooHardError:
+                if not fall_back:
+                    raise
+                plan = self._plan_with(state, self.rule.fallback, roomy=False, faint=faint)
+            found = plan.evaluate(state)
+        if not (np.isfinite(found.value) and np.isfinite(found.rows).all()):
+            raise ValueError("the loss or its gradient overflows at these params (largest coordinate "
+                             f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
+        return state, found, plan
+
+    # --- what drivers ask for ----------------------------------------------------------------------------------------
+
+    def start(self, params: Any) -> State:
+        """Validate `params` and reduce them to the span that the dynamics never leave."""
+        state = self._checked(params)
+        present = self._weights_for(state.n) > 0
+        if present.all() or state.log_scale:
+            return self._reduced(state)
+        return rejoined(state, self._reduced(replace(state, deviations=state.deviations[present])), present)
+
+    def _reduced(self, state: State) -> State:
+        means = self.teacher.means[self._present]
+        if not state.log_scale:
+            return reduce_state(state, means)
+        reduced = reduce_state(replace(state, log_scale=0.0), means)
+        if reduced.basis is not None and state.basis is None:  # a deviation was added to the centre, as if it were that large
+            centre = state.centre - (means[0] if state.origin is None else means[0] - state.origin)
+            reduced = replace(reduced, centre=centre @ reduced.basis)
+        return replace(reduced, log_scale=state.log_scale)
+
+    def plan(self, state: State, previous: Plan | None = None) -> Plan:
+        """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
+        return self._plan_with(state, self.rule, previous)
+
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, faint: bool = False) -> Plan:
+        """The plan of the means that matter: those with a weight and, unless `faint`, those whose effect is not below float64's range."""
+        weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
+        present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
+        scene = Scene(weights[present], means, teacher_weights, self.integrands)
+        kept = np.ones(len(scene.weights), dtype=bool)
+        if len(kept) > 1 and not faint and not state.log_scale:
+            kept = scene.kept(state.centre, state.deviations[present])
+        rows = present.copy()
+        rows[present] = kept
+        view = None if rows.all() else Part.of(state, means, rows)
+        known = previous.part if isinstance(previous, FarPlan) else previous
+        if isinstance(known, PartialPlan):
+            known = known.inner if view is not None and view.like(known.view) else None
+        elif view is not None:
+            known = None
+        plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
+                              teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule, self.integrands,
+                              known, roomy)
+        if view is None:
+            return plan
+        return PartialPlan(plan, view) if kept.all() else FarPlan(PartialPlan(plan, view), scene, present, kept, state)
+
+    def _reduced_means(self, state: State) -> np.ndarray:
+        """(m, k) teacher means in the state's coordinates; kept, since in a million dimensions they cost as much as many steps."""
+        known = self._known_means
+        if known is None or known[0] is not state.basis or known[1] is not state.origin:
+            means = self.teacher.means[self._present] - state.origin
+            known = self._known_means = state.basis, state.origin, means if state.basis is None else means @ state.basis
+        return known[2]
+
+    def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
+        """Value and gradient on `batch_size` fresh draws from the teacher: what a minibatch step sees.
+
+        With `errors` the value carries its standard error; the gradient's is not estimated (NaN).
+        """
+        weights = self._weights_for(len(params))
+        present = weights > 0
+        x = self.teacher.sample(batch_size, rng)
+        measure = Measure.at(x, np.full(batch_size, 1 / batch_size), self.teacher.means[self._present], self.teacher.weights[self._present])
+        evaluator = self.integrands.evaluator(measure, np.log(weights[present]))
+        (n, d), means = params.shape, np.ascontiguousarray(params[present])
+        mean_row, rows = np.empty(d), np.empty(means.shape)
+        value = evaluator.evaluate(np.zeros(d), means, 1, mean_row, rows)
+        error = np.nan
+        if errors and batch_size > 1:
+            losses = self.integrands.losses(measure, means, weights[present])
+            error = float(losses.std(ddof=1) / np.sqrt(batch_size))
+        return Evaluation(value, np.zeros(d), spread_rows(rows, present), error, np.full(n, np.nan))
+
+    def _checked(self, params: Any) -> State:
+        state = State.of(params)
+        if state.d != self.teacher.dimension:
+            raise ValueError(f"params have {state.d} coordinates and the teacher lives in {self.teacher.dimension} dimension(s); they "
+                             f"must have shape (n, {self.teacher.dimension})")
+        self._weights_for(state.n)
+        return state
+
+    def _weights_for(self, n: int) -> np.ndarray:
+        if self._weights is not None and len(self._weights) != n:
+            raise ValueError(f"weights has {len(self._weights)} entries and params {n} rows: one weight per parameter vector is needed")
+        return np.full(n, 1.0 / n) if self._weights is None else self._weights
+
+    # --- description -------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": type(self).__name__, "teacher": self.teacher.describe(), "rule": self.rule.describe(),
+                "weights": None if self._weights is None else self._weights.tolist()}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """Make the objective that ``describe`` described."""
+        return cls(teacher_from_description(description["teacher"]), weights=description["weights"],
+                   rule=rule_from_description(description["rule"]))
+
+    def with_rule(self, rule: Rule) -> Self:
+        """The same objective under another rule."""
+        return type(self)(self.teacher, weights=self._weights, rule=rule)
+
+    def __repr__(self) -> str:
+        weights = "" if self._weights is None else f", weights={self._weights.tolist()}"
+        return f"{type(self).__name__}({self.teacher!r}{weights}, rule={self.rule!r})"

@@ -104,6 +104,14 @@ def test_weights_law():
     assert_allclose(found.derived, 3.11 - math.log(integral), atol=1e-3)
 
 
+def test_very_unequal_weights_let_all_converge_again():
+    edge = EDGES["zhang2025.theorem_3_2", "weights"]
+    problem = edge.checked({"M0": 3.0})
+    assert [edge.probe(problem, math.log(delta)).holds for delta in (1e-3, 0.1, 0.9)] == [True, False, True]
+    nowhere = measure("zhang2025.theorem_3_2", vary="weights", M0=2.5, resolution=1.0)
+    assert nowhere.interval is None and nowhere.nats is None and "still holds" in nowhere.text() and nowhere.derived is None
+
+
 @pytest.mark.parametrize("n", [3, 5])
 def test_noise_time_ends_at_the_saddle(n):
     found = measure("zhang2025.theorem_2_1", n=n, M=2.0)
@@ -128,8 +136,8 @@ def test_distances(name, problem):
 
 
 def test_random_distance():
-    found = measure("zhang2025.corollary_3_6", samples=8, failure=0.5, resolution=1.0, max_runs=3)
-    assert all("of 8 starts fail" in one.words for one in found.probes)
+    found = measure("zhang2025.corollary_3_6", samples=6, failure=0.5, resolution=1.0, max_runs=3)
+    assert all("of 6 starts fail" in one.words for one in found.probes)
     assert found.interval is None or found.interval[0] > -1
     assert found.at_published.holds is None
     assert_allclose(found.published, math.log(1024e9))
@@ -167,14 +175,14 @@ NAME = "zhang2025.sharpness"
 
 @pytest.fixture(scope="module")
 def result():
-    return op.experiments.run(NAME, n=3, M0=2.5, samples=0, resolution=0.5)
+    return op.experiments.run(NAME, n=3, M0=2.5, samples=0, resolution=1.0)
 
 
 def test_experiment(result, tmp_path):
     assert [len(result.of("theorem_3_2", vary)) for vary in ("spread", "weights")] == [1, 1]
     assert [one.problem["n"] for one in result.of("theorem_2_1", "noise_time")] == [3]
     for one in result.thresholds:
-        assert one.interval is None or one.interval[1] - one.interval[0] <= 0.5
+        assert one.interval is None or one.interval[1] - one.interval[0] <= 1.0
     assert len(result.summary().splitlines()) == 1 + len(result.thresholds) == 1 + 7
     data = result.to_xarray()
     assert data.sizes["threshold"] == 7 and str(data.tag[0].item()) == "published"

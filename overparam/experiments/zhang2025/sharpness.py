@@ -199,7 +199,7 @@ def _problems(settings: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]
 
 
 @register(NAME, check=_checked, result=SharpnessResult)
-def sharpness(n: int | Sequence[int] = (2, 3), d: int = 1, M0: float | Sequence[float] = (2.5, 3.0, 4.0), samples: int = 40,
+def sharpness(n: int | Sequence[int] = (2, 3), d: int = 1, M0: float | Sequence[float] = (3.0, 4.0, 5.0), samples: int = 40,
               resolution: float = 0.1, progress: bool | None = None) -> SharpnessResult:
     r"""How far from sharp the theorems' conditions are: published thresholds beside measured ones.
 

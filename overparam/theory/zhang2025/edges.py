@@ -27,6 +27,7 @@ _RULE = Auto(tol=1e-6)  # an outcome, not a number, is asked for: at 1e-8 the th
 _RTOL = 1e-5
 _HORIZON = 1e6
 _MOST_UNEQUAL = math.log(0.9)  # weights 1 + delta z with |z| <= 1 stay positive
+_FIRST_ORDER = -2.5  # ln of the relative differences of weights up to which the law of first order is shown
 
 
 def profile(n: int) -> np.ndarray:
@@ -178,12 +179,14 @@ class Weights(Edge):
     def derived(self, problem: Mapping[str, Any]) -> float | None:
         r"""The weights feed the spread at the rate :math:`\frac2n\delta m`, and what is fed at m grows by :math:`e^{m^2}`.
 
-        In all :math:`\delta\int_0^{M_0}e^{m^2}dm=\delta\,e^{M_0^2}D(M_0)`, D Dawson's integral, which may reach :math:`e^\kappa`.
+        In all :math:`\delta\int_0^{M_0}e^{m^2}dm=\delta\,e^{M_0^2}D(M_0)`, D Dawson's integral, which may reach :math:`e^\kappa`. To first
+        order in :math:`\delta`: very unequal weights let all converge again, and at :math:`M_0=2.5`, n = 2, all of them do.
         """
         from scipy.special import dawsn
 
         kappa = _kappa(problem)
-        return None if kappa is None else -problem["M0"] ** 2 + kappa - math.log(dawsn(problem["M0"]))
+        expected = None if kappa is None else -problem["M0"] ** 2 + kappa - math.log(dawsn(problem["M0"]))
+        return None if expected is None or expected > _FIRST_ORDER else expected
 
     def probe(self, problem: Mapping[str, Any], value: float) -> Probe:
         n, d = problem["n"], problem["d"]

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["dataset", "plain", "read", "storable", "write"]
 
 FORMAT = "overparam trajectory"
-VERSION = 2
-PLAIN = 1  # what a file without log scales says: readers of the first format take it for what it is
+VERSION = 3  # weights over records
+SCALED = 2  # log scales, and weights that do not move
+PLAIN = 1  # neither: readers of the first format take it for what it is
 
 #: Variables of the file: name -> (field of Trajectory, dimensions, what it is).
 VARIABLES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -112,6 +113,7 @@ def dataset(trajectory: Trajectory, *, expand: bool) -> xarray.Dataset:
     data: dict[str, Any] = {}
     for name, (field, dims, meaning) in VARIABLES.items():
         if (array := getattr(trajectory, field)) is not None:
+            dims = dims if array.ndim == len(dims) else ("record", *dims)  # weights that move
             data[name] = (dims, array, {"long_name": meaning})
     if expand:
         data["params"] = (
@@ -152,7 +154,7 @@ def write(trajectory: Trajectory, path: Any) -> None:
     content["description"] = ((), json.dumps(facts), {"long_name": "everything that is not an array, as JSON"})
     # the description has them all: a text of a million numbers need not be written twice
     short = {name: value for name, value in content.attrs.items() if not isinstance(value, str) or len(value) < 10_000}
-    content.attrs = {**short, "format": FORMAT, "format_version": VERSION if trajectory.log_scales.any() else PLAIN}
+    content.attrs = {**short, "format": FORMAT, "format_version": _version(trajectory)}
     temporary = target.with_name(f".overparam-{secrets.token_hex(8)}.tmp")
     try:
         temporary.open("xb").close()
@@ -165,6 +167,13 @@ def write(trajectory: Trajectory, path: Any) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _version(trajectory: Trajectory) -> int:
+    """The oldest format that can say what this trajectory has."""
+    if trajectory.weights is not None and trajectory.weights.ndim == 2:
+        return VERSION
+    return SCALED if trajectory.log_scales.any() else PLAIN
 
 
 def read(path: Any) -> dict[str, Any]:

@@ -27,6 +27,9 @@ def join(one: Trajectory, two: Trajectory) -> Trajectory:
     first, second = (one, two) if _same_space(one, two) else (_in_full(one), _in_full(two))
     names = ("steps", "times", "loss", "loss_error", "grad_norm", "centres", "deviations", "log_scales")
     records = {name: np.concatenate([getattr(first, name), getattr(second, name)[1:]]) for name in names}
+    if one.weights is not None and two.weights is not None and 2 in (one.weights.ndim, two.weights.ndim):
+        parts = [np.broadcast_to(run.weights, (len(run), run.n)) for run in (one, two)]
+        records["weights"] = np.concatenate([parts[0], parts[1][1:]])
     observed = {name: _joined_observation(name, one, two) for name in {**one.observed, **two.observed}}
     pieces = one.attributes.get("pieces", [{"from_step": int(one.steps[0]), "settings": one.settings}])
     later = two.attributes.get("pieces", [{"from_step": int(two.steps[0]), "settings": two.settings}])

@@ -117,7 +117,7 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
         return Regime("undecided", (), (), everyone, "no flow time has passed")
     first, stretch = _last_e_fold(times, radius)
     rounding = _ROUNDINGS * np.finfo(np.float64).eps * _scale(traj)
-    weights = np.full(n, 1 / n) if traj.weights is None else traj.weights
+    weights = np.full(n, 1 / n) if traj.weights is None else traj.final_weights
     converged, diverged = _verdicts(times[first:], stretch, weights, rounding)
     groups = [tuple(np.flatnonzero(mask).tolist()) for mask in (converged, diverged, ~(converged | diverged))]
     reason, horizon = _reason(groups, stretch, times[first], end), None

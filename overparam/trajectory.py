@@ -93,8 +93,9 @@ class Trajectory:
         :math:`o`. None stands for 0.
     log_scales : (T,) array, optional
         :math:`\lambda\le0`, other than 0 only where deviations are below float64's range; see `State`. None stands for zeros.
-    weights : (n,) array, optional
-        The student's mixture weights at the end; None where it has none.
+    weights : (n,) array or (T, n) array, optional
+        The student's mixture weights: (T, n), over records, in runs of ``op.em``, whose weights may move; (n,) elsewhere. None where it
+        has none. `final_weights` are those of the last record in both.
     status : str
         One of completed, converged (a stop test held), unstable (the step size is too large), too_hard (the accuracy
         asked for needs more nodes than allowed), interrupted, failed.
@@ -180,7 +181,7 @@ class Trajectory:
             **dict.fromkeys(("steps", "times", "loss", "loss_error", "grad_norm", "log_scales"), (records,)),
             "centres": (records, k),
             "origin": (self.d,),
-            "weights": (n,),
+            "weights": (n,) if np.ndim(self.weights) < 2 else (records, n),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -245,6 +246,11 @@ class Trajectory:
         """The `State` of the last record."""
         return self.states[-1]
 
+    @property
+    def final_weights(self) -> np.ndarray | None:
+        """(n,) array: the student's mixture weights at the last record; None where it has none."""
+        return self.weights if self.weights is None or self.weights.ndim == 1 else self.weights[-1]
+
     def extend(self, steps: int | None = None, *, objective: Any = None, **settings: Any) -> Trajectory:
         """Go on from the last record with the same driver, and return the whole run as a new trajectory.
 
@@ -278,7 +284,7 @@ class Trajectory:
         if whole.objective is None:
             raise ValueError(
                 f"this trajectory has no objective (its file says {self.problem.get('kind', 'nothing')!r}, not "
-                "a built-in one that can be made here); give it as objective="
+                f"a built-in one that can be made here); give it as objective={_why_not_made(self.problem)}"
             )
         if objective is not None and callable(getattr(objective, "describe", None)):
             check_same_problem(self.problem, _file.plain(objective.describe(), "objective"))
@@ -294,8 +300,8 @@ class Trajectory:
     def joined(self, other: Trajectory) -> Trajectory:
         """Return this run with its continuation `other`, whose first record is the last one here and is dropped.
 
-        Status, message, settings, objective, weights and continuation are those of `other`; evaluations and wall time
-        are added; ``attributes["pieces"]`` lists where each piece began and its settings. What was observed in one
+        Status, message, settings, objective, weights (where they are not over records) and continuation are those of `other`;
+        evaluations and wall time are added; ``attributes["pieces"]`` lists where each piece began and its settings. What was observed in one
         piece only is NaN in the other. Pieces in different bases are both brought to full coordinates, deviations apart
         from centres.
 
@@ -420,3 +426,14 @@ def _built_in(problem: Mapping[str, Any]) -> Any:
         return from_description(problem)
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _why_not_made(problem: Mapping[str, Any]) -> str:
+    """What a teacher that its description does not bring back says of that."""
+    from overparam.teachers import teacher_from_description
+
+    try:
+        teacher_from_description(problem["teacher"])
+    except (ValueError, KeyError, TypeError) as error:
+        return f". {error}" if isinstance(error, ValueError) else ""
+    return ""

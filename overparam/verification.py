@@ -163,6 +163,8 @@ def _signs(state: State) -> np.ndarray:
 def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bool | None, factor: float) -> Trajectory:
     """The same run again under another objective, from `start`."""
     first = {name: getattr(trajectory, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
+    if trajectory.weights is not None and trajectory.weights.ndim == 2:
+        first["weights"] = trajectory.weights[:1]
     beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None],
                         log_scales=np.array([start.log_scale]), observed={}, objective=objective, problem=objective.describe(),
                         status="completed")

@@ -52,6 +52,8 @@ class Record:
         Steps taken and flow time.
     loss, loss_error, grad_norm : float
     state : State
+    weights : (n,) array or None
+        The student's mixture weights, where the driver moves them.
     params : (n, d) array
         Expanded on access; ``np.asarray(record)`` is the same.
     """
@@ -62,6 +64,7 @@ class Record:
     loss_error: float
     grad_norm: float
     state: State = field(repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def params(self) -> np.ndarray:
@@ -110,6 +113,14 @@ class Stepper(ABC):
     def rough_look(self, state: State) -> Evaluation:
         """Value and gradient where the tolerance is out of reach."""
         return self.look(state)
+
+    def weights_of(self, state: State) -> np.ndarray | None:
+        """(n,) mixture weights that belong to `state`, where the driver moves them; None where they are the objective's."""
+        return None
+
+    def remark(self) -> str:
+        """What else there is to say of the run, for its message."""
+        return ""
 
     def continuation(self) -> dict[str, Any]:
         """What is needed to go on later, JSON-able."""
@@ -261,7 +272,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, sc
             return None
         if sampled_from is None and found.sampled:
             sampled_from = stepper.count(step)
-        entry = Record(stepper.count(step), stepper.time(step), found.value, found.value_error, norm, state)
+        entry = Record(stepper.count(step), stepper.time(step), found.value, found.value_error, norm, state, stepper.weights_of(state))
         log.add(entry)
         noted = step
         return entry
@@ -330,6 +341,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, sc
             status, message = "failed", f"after {stepper.place(step)}: {type(error).__name__}: {error}"
     if not log.records:
         raise ValueError("the loss or the gradient is not finite at params0; start closer to the target")
+    message = "; ".join(filter(None, (message, stepper.remark())))
     if sampled_from is not None:
         attributes = {"sampled_from_step": sampled_from, **(attributes or {})}
     return _trajectory(log, status, message, driver, settings, objective, stepper, time.perf_counter() - began, attributes or {})
@@ -343,7 +355,9 @@ def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dic
     same = all(state.basis is last.basis and state.origin is last.origin for state in states)
     if not same:  # a plan never changes the basis; only a stepper that says so does
         raise RuntimeError("the states of a run must share one basis")
-    weights = objective.weights
+    weights = np.full(last.n, 1 / last.n) if objective.weights is None else objective.weights
+    if records[-1].weights is not None:
+        weights = np.array([record.weights for record in records])
     rule = getattr(objective, "rule", None)
     facts = {"versions": versions(), "rule": None if rule is None else repr(rule), "tolerance": getattr(rule, "tol", None)}
     return Trajectory(
@@ -351,7 +365,7 @@ def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dic
         loss=np.array([record.loss for record in records]), loss_error=np.array([record.loss_error for record in records]),
         grad_norm=np.array([record.grad_norm for record in records]), centres=np.array([state.centre for state in states]),
         deviations=np.array([state.deviations for state in states]), basis=last.basis, origin=last.origin,
-        log_scales=np.array([state.log_scale for state in states]), weights=np.full(last.n, 1 / last.n) if weights is None else weights,
+        log_scales=np.array([state.log_scale for state in states]), weights=weights,
         status=status, message=message, observed={name: np.array(values) for name, values in log.observed.items()}, driver=driver,
         settings=settings, problem=objective.describe(), objective=objective, attributes={**facts, **attributes},
         evaluations=stepper.evaluations, wall_time=seconds, continuation={**stepper.continuation(), "first_loss": float(records[0].loss)})

@@ -82,6 +82,14 @@ def test_every_driver_runs_and_what_is_saved_repeats_it(table):
     np.testing.assert_array_equal(again.run(progress=False).final, first.final)
 
 
+@pytest.mark.parametrize("kind", [kind.__name__ for kind in BUILT_IN])
+def test_every_objective_is_known(kind):
+    problem = made(WHOLE, f'[objective]\nkind = "{kind}"\n[rule]\ntol = 1e-6')
+    run = problem.run(progress=False)
+    assert run.status == "completed" and run.problem["kind"] == kind and run.loss[-1] < run.loss[0]
+    assert config.loads(problem.dump()).dump() == problem.dump()
+
+
 def test_all_drivers_that_resume_can_begin():
     assert set(BY_NAME) == set(DRIVERS)
 

@@ -81,14 +81,14 @@ class Theorem37(Theorem):
         """The lasting slope, where it comes from, and in words what it rests on; None where it is open."""
         nearest, _ = far_start.gaps(setting.state.centre, setting.state.deviations, setting.state.log_scale)
         away = [i for i in range(setting.n) if i != nearest]
-        farthest = float(regimes.distances(setting.run)[-1, away].min()) if away else 0.0
-        if farthest < far_start.MOST_VISIBLE:
+        closest = float(regimes.distances(setting.run)[-1, away].min()) if away else 0.0
+        if closest < far_start.MOST_VISIBLE:
             return lasting_slope(setting)
         diverge = far_start.others_diverge(setting, nearest)
         if diverge.holds is not True:
             return None, "derived", diverge.note
-        return (-1 - 8 / (farthest**2 - 12), "derived",
-                f"below float64: from ln t = {farthest**2 / 8:.4g} on L is about 16/(r^2 t) with r^2/8 like ln t, so the slope is "
+        return (-1 - 8 / (closest**2 - 12), "derived",
+                f"below float64: from ln t = {closest**2 / 8:.4g} on L is about 16/(r^2 t) with r^2/8 like ln t, so the slope is "
                 "-1 - 8/(r^2 - 12) and rises; before that the loss stands still above it")
 
 

@@ -16,7 +16,7 @@ except ImportError as _error:
 from overparam import init
 from overparam._version import __version__
 from overparam.data_sets import DataSet
-from overparam.drivers import gradient_descent, gradient_flow, sgd
+from overparam.drivers import em, gradient_descent, gradient_flow, sgd
 from overparam.objectives import KLDivergence, Objective, ScoreMatching
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
@@ -29,7 +29,7 @@ from overparam.verification import verify
 __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MonteCarlo", "Objective", "Rule", "ScoreMatching",
     "Sobol",
-    "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "every", "experiments",
+    "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "em", "every", "experiments",
     "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "theory",
     "verify",
 ]

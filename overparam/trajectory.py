@@ -300,10 +300,10 @@ class Trajectory:
     def joined(self, other: Trajectory) -> Trajectory:
         """Return this run with its continuation `other`, whose first record is the last one here and is dropped.
 
-        Status, message, settings, objective, weights (where they are not over records) and continuation are those of `other`;
-        evaluations and wall time are added; ``attributes["pieces"]`` lists where each piece began and its settings. What was observed in one
-        piece only is NaN in the other. Pieces in different bases are both brought to full coordinates, deviations apart
-        from centres.
+        Status, message, settings, objective, weights (where they are not over records) and continuation are those of
+        `other`; evaluations and wall time are added; ``attributes["pieces"]`` lists where each piece began and its
+        settings. What was observed in one piece only is NaN in the other. Pieces in different bases are both brought to
+        full coordinates, deviations apart from centres.
 
         Raises
         ------

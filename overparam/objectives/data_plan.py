@@ -12,7 +12,7 @@ import numpy as np
 from overparam._softmax import posterior_mean, softmax
 from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, rounding
-from overparam.data_sets import NO_SCORE
+from overparam.data_sets import NO_SCORE, DataSet
 from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.objectives.partial_plan import spread_rows
 from overparam.state import State
@@ -31,9 +31,20 @@ class DataSums(ABC):
     def __init__(self, x: np.ndarray, q: np.ndarray, targets: np.ndarray | None, weights: np.ndarray) -> None:
         self.x, self.q, self.targets, self.weights = x, q, targets, weights
 
-    def reweighted(self, weights: np.ndarray) -> DataSums:
-        """The same over the same nodes for a student with other weights."""
-        return type(self)(self.x, self.q, self.targets, weights)
+    @staticmethod
+    def accept(data: DataSet) -> None:
+        """Raise ValueError if the objective is not defined on this data set."""
+
+    def evaluation(self, params: np.ndarray, present: np.ndarray, errors: bool) -> Evaluation:
+        """Value and rows at absolute `params` (n, d), with the standard error of the value if `errors`; of draws of equal weight."""
+        n, d = params.shape
+        with np.errstate(over="ignore", invalid="ignore"):
+            means = np.ascontiguousarray(params[present])
+            value, rows = self.rows(np.zeros(d), means)
+            error = np.nan
+            if errors and len(self.q) > 1:
+                error = float(self.losses(means).std(ddof=1) / np.sqrt(len(self.q)))
+        return Evaluation(value, np.zeros(d), spread_rows(rows, present), error, np.full(n, np.nan))
 
     @abstractmethod
     def rows(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, np.ndarray]:
@@ -54,11 +65,14 @@ class ScoreMatchingSums(DataSums):
     def __init__(self, x: np.ndarray, q: np.ndarray, targets: np.ndarray | None, weights: np.ndarray) -> None:
         from overparam._core.score_matching import Evaluator
 
-        if targets is None:
-            raise ValueError(NO_SCORE)
         super().__init__(x, q, targets, weights)
         self._evaluator = Evaluator.from_nodes(np.ascontiguousarray(x.T), q, np.ascontiguousarray(targets.T), np.log(weights))
         self.capsule, self.chain = self._evaluator.capsule, len(x) / 64
+
+    @staticmethod
+    def accept(data: DataSet) -> None:
+        if data.targets is None:
+            raise ValueError(NO_SCORE)
 
     def rows(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, np.ndarray]:
         mean_row, rows = np.empty(deviations.shape[1]), np.empty(deviations.shape)
@@ -122,6 +136,16 @@ class LikelihoodSums(DataSums):
         return -self._logs(params)[0]
 
 
+def in_full(state: State) -> State:
+    """The same parameters without basis and origin: a data set has no reduced space."""
+    if state.log_scale:
+        raise ValueError(f"params have deviations below float64's range (log_spread {state.log_spread:.6g}), which a data set does not "
+                         "move: start from deviations of at least 1e-150, or from coincident parameters")
+    if state.basis is None and state.origin is None:
+        return state
+    return State(state.expand(state.centre), state.expand_gradient(state.deviations))
+
+
 class DataPlan(Plan):
     """A plan over the nodes of a data set: valid everywhere, without discretisation or truncation.
 
@@ -136,12 +160,12 @@ class DataPlan(Plan):
     rule = "data"
 
     def __init__(self, sums: DataSums, present: np.ndarray) -> None:
-        self._sums, self._present = sums, present
+        self._sums, self.present = sums, present
         self.nodes = len(sums.x)
         self._radius = float(np.sqrt((sums.x**2).sum(axis=1).max()))
 
     def _enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        return np.ascontiguousarray(state.centre), np.ascontiguousarray(state.true_deviations[self._present])
+        return np.ascontiguousarray(state.centre), np.ascontiguousarray(state.deviations[self.present])
 
     def evaluate(self, state: State) -> Evaluation:
         centre, deviations = self._enter(state)
@@ -152,12 +176,12 @@ class DataPlan(Plan):
             demand = Demand(Majorant(nothing, nothing, nothing, nothing), np.append(np.linalg.norm(rows, axis=1), abs(value)), scales)
             errors = rounding(demand, 64 * self._sums.chain, centre, deviations, self._radius)
         zero = Parts(0.0, np.zeros(state.n))
-        bound = Parts(float(errors[-1]), spread_rows(errors[:-1], self._present))
-        return Evaluation(value, np.zeros(state.k), spread_rows(rows, self._present), bound.value, bound.grad, Bounds(zero, zero, bound))
+        bound = Parts(float(errors[-1]), spread_rows(errors[:-1], self.present))
+        return Evaluation(value, np.zeros(state.k), spread_rows(rows, self.present), bound.value, bound.grad, Bounds(zero, zero, bound))
 
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         state = template.moved(centre, deviations)
-        return np.zeros(state.k), spread_rows(self._sums.rows(*self._enter(state))[1], self._present)
+        return np.zeros(state.k), spread_rows(self._sums.rows(*self._enter(state))[1], self.present)
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         if self._sums.capsule is None:
@@ -188,14 +212,14 @@ class DataPlan(Plan):
         return Burst(self._left(state, deviations), taken, reason, value)
 
     def _left(self, state: State, deviations: np.ndarray) -> State:
-        return replace(state, deviations=spread_rows(deviations, self._present, state.true_deviations[~self._present]), log_scale=0.0)
+        return replace(state, deviations=spread_rows(deviations, self.present, state.deviations[~self.present]))
 
     def shares(self, state: State, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        r"""Value, gradient rows (n, d) and :math:`E[w_i]` (n,) of a likelihood, for a student with these weights, 0 where the plan's are."""
+        r"""Value, gradient rows (n, d) and :math:`E[w_i]` (n,) of a likelihood for these weights, 0 where the plan's are."""
         centre, deviations = self._enter(state)
         with np.errstate(over="ignore", invalid="ignore"):
-            value, rows, shares = self._sums.reweighted(weights[self._present]).shares(centre + deviations)
-        return value, spread_rows(rows, self._present), spread_rows(shares, self._present)
+            value, rows, shares = self._sums.reweighted(weights[self.present]).shares(centre + deviations)
+        return value, spread_rows(rows, self.present), spread_rows(shares, self.present)
 
     def effective_samples(self, state: State) -> None:
         """None: a data set is not a sample of anything else here."""

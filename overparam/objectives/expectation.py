@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from overparam import _softmax
 from overparam._validation import check_array, check_real, check_weights
+from overparam.data_sets import DataSet
 from overparam.geometry import reduce_state
 from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
+from overparam.objectives.data_plan import DataPlan, DataSums, in_full
 from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands
@@ -40,11 +43,14 @@ class Expectation(Objective):
 
     #: Kernel, majorants and tails of the objective.
     integrands: ClassVar[Integrands]
+    #: The same over the points of a data set.
+    data_sums: ClassVar[type[DataSums]]
 
     def __init__(self, teacher: Teacher, t: float = 0.0, weights: Any = None, rule: Rule | None = None) -> None:
         if not isinstance(teacher, Teacher):
             raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
-        if not hasattr(teacher, "means"):
+        self._data = isinstance(teacher, DataSet)
+        if not (self._data or hasattr(teacher, "means")):
             raise ValueError(f"{type(teacher).__name__} has no means: exact rules need an op.Gaussian or op.GaussianMixture")
         if rule is not None and not isinstance(rule, Rule):
             raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")
@@ -52,7 +58,13 @@ class Expectation(Objective):
         self.teacher = teacher.at_time(t) if t else teacher
         self._present = self.teacher.weights > 0  # a component without weight asks for no nodes, however far it is
         self.rule = Auto() if rule is None else rule
+        if self._data:
+            if rule is not None:
+                raise ValueError(f"rule does not apply to a data set, whose expectations are finite sums: leave it out; got {rule!r}")
+            self.rule = None
+            self.data_sums.accept(self.teacher)
         self._known_means: tuple | None = None
+        self._known_plan: DataPlan | None = None
         self._weights = None if weights is None else check_weights(weights, len(check_array(weights, "weights", ndim=1)))
 
     # --- the student -------------------------------------------------------------------------------------------------
@@ -107,7 +119,7 @@ class Expectation(Objective):
 
         Under ``Auto(tol)`` discretisation and truncation move no eigenvalue by more than `tol` times the largest one (a proved bound
         on the error's spectral norm; rounding is not in it, nor is the relative error of single entries). A fixed or sampled rule
-        uses its own nodes and nothing is bounded.
+        uses its own nodes and nothing is bounded. For a data set it is taken by differences, as :meth:`Objective.hvp` says.
 
         Raises
         ------
@@ -122,6 +134,8 @@ class Expectation(Objective):
         [[2.0, 0.0], [0.0, 2.0]]
         """
         state = self._checked(params)
+        if self._data:
+            return super().hessian(params)
         check_hessian_size(state.n * state.d)
         state, found = self._curvature(params)
         if state.basis is None:
@@ -147,6 +161,8 @@ class Expectation(Objective):
         [1.0, 1.0]
         """
         self._checked(params)
+        if self._data:
+            return super().hvp(params, direction)
         direction = check_direction(params, direction)
         state = self.start(params)
         if state.basis is None:
@@ -217,6 +233,8 @@ class Expectation(Objective):
     def start(self, params: Any) -> State:
         """Validate `params` and reduce them to the span that the dynamics never leave."""
         state = self._checked(params)
+        if self._data:
+            return in_full(state)
         present = self._weights_for(state.n) > 0
         if present.all() or state.log_scale:
             return self._reduced(state)
@@ -238,6 +256,8 @@ class Expectation(Objective):
 
     def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, faint: bool = False) -> Plan:
         """The plan of the means that matter: those with a weight and, unless `faint`, those whose effect is not below float64's range."""
+        if self._data:
+            return self._data_plan(state.n)
         weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
         present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
         scene = Scene(weights[present], means, teacher_weights, self.integrands)
@@ -259,6 +279,14 @@ class Expectation(Objective):
             return plan
         return PartialPlan(plan, view) if kept.all() else FarPlan(PartialPlan(plan, view), scene, present, kept, state)
 
+    def _data_plan(self, n: int) -> DataPlan:
+        """The plan of a data set, made once: it is valid everywhere."""
+        if self._known_plan is None or len(self._known_plan.present) != n:
+            weights, data = self._weights_for(n), self.teacher
+            sums = self.data_sums(data.nodes, data.node_weights, data.targets, weights[weights > 0])
+            self._known_plan = DataPlan(sums, weights > 0)
+        return self._known_plan
+
     def _reduced_means(self, state: State) -> np.ndarray:
         """(m, k) teacher means in the state's coordinates; kept, since in a million dimensions they cost as much as many steps."""
         known = self._known_means
@@ -270,10 +298,15 @@ class Expectation(Objective):
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
         """Value and gradient on `batch_size` fresh draws from the teacher: what a minibatch step sees.
 
-        With `errors` the value carries its standard error; the gradient's is not estimated (NaN).
+        With `errors` the value carries its standard error; the gradient's is not estimated (NaN). From a data set they are drawn with
+        replacement and, at t > 0, with noise of their own: in the mean that is the loss with infinitely many draws of the noise.
         """
         weights = self._weights_for(len(params))
         present = weights > 0
+        if self._data:
+            x, targets = self.teacher.draw(batch_size, rng)
+            sums = self.data_sums(x, np.full(batch_size, 1 / batch_size), targets, weights[present])
+            return sums.evaluation(params, present, errors)
         x = self.teacher.sample(batch_size, rng)
         measure = Measure.at(x, np.full(batch_size, 1 / batch_size), self.teacher.means[self._present], self.teacher.weights[self._present])
         evaluator = self.integrands.evaluator(measure, np.log(weights[present]))
@@ -302,7 +335,7 @@ class Expectation(Objective):
     # --- description -------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": type(self).__name__, "teacher": self.teacher.describe(), "rule": self.rule.describe(),
+        return {"kind": type(self).__name__, "teacher": self.teacher.describe(), "rule": None if self._data else self.rule.describe(),
                 "weights": None if self._weights is None else self._weights.tolist()}
 
     @classmethod
@@ -311,10 +344,16 @@ class Expectation(Objective):
         return cls(teacher_from_description(description["teacher"]), weights=description["weights"],
                    rule=rule_from_description(description["rule"]))
 
+    def with_weights(self, weights: np.ndarray) -> Self:
+        """The same objective for a student with other mixture weights (n,), which are taken as they are."""
+        other = copy(self)
+        other._weights, other._known_plan = weights, None
+        return other
+
     def with_rule(self, rule: Rule) -> Self:
         """The same objective under another rule."""
         return type(self)(self.teacher, weights=self._weights, rule=rule)
 
     def __repr__(self) -> str:
         weights = "" if self._weights is None else f", weights={self._weights.tolist()}"
-        return f"{type(self).__name__}({self.teacher!r}{weights}, rule={self.rule!r})"
+        return f"{type(self).__name__}({self.teacher!r}{weights}" + (")" if self._data else f", rule={self.rule!r})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from overparam.objectives.data_plan import LikelihoodSums
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.likelihood import LikelihoodIntegrands
 
@@ -23,13 +24,16 @@ class KLDivergence(Expectation):
 
     Parameters
     ----------
-    teacher : Gaussian or GaussianMixture
+    teacher : Gaussian, GaussianMixture or DataSet
+        Of a data set, whose own entropy does not exist, the value is the negative mean log-likelihood :math:`-\sum_kq_k\ln p_\mu(x_k)`,
+        the :math:`\frac d2\ln2\pi` included: the negative of what scikit-learn's ``GaussianMixture.score`` returns. The gradient is that
+        before Stein's identity.
     t : float
         Noise time; short for ``teacher.at_time(t)``. The parameters are those at time t.
     weights : (n,) array, optional
         The student's mixture weights, fixed; equal by default.
     rule : Rule, optional
-        ``Auto(tol=1e-10)`` by default.
+        ``Auto(tol=1e-10)`` by default. Not for data sets, whose sums are finite.
 
     Raises
     ------
@@ -57,3 +61,4 @@ class KLDivergence(Expectation):
     """
 
     integrands = LikelihoodIntegrands()
+    data_sums = LikelihoodSums

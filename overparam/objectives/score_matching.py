@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from overparam.objectives.data_plan import ScoreMatchingSums
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.integrands import ScoreMatchingIntegrands
 
@@ -21,13 +22,14 @@ class ScoreMatching(Expectation):
 
     Parameters
     ----------
-    teacher : Gaussian or GaussianMixture
+    teacher : Gaussian, GaussianMixture or DataSet
+        A data set needs t > 0: this is denoising score matching then, see :meth:`overparam.DataSet.at_time`.
     t : float
         Noise time; short for ``teacher.at_time(t)``. The parameters are those at time t.
     weights : (n,) array, optional
         The student's mixture weights, fixed; equal by default.
     rule : Rule, optional
-        ``Auto(tol=1e-10)`` by default.
+        ``Auto(tol=1e-10)`` by default. Not for data sets, whose sums are finite.
 
     Raises
     ------
@@ -49,3 +51,4 @@ class ScoreMatching(Expectation):
     """
 
     integrands = ScoreMatchingIntegrands()
+    data_sums = ScoreMatchingSums

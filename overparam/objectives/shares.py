@@ -6,6 +6,8 @@ move from step to step.
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -16,9 +18,10 @@ from overparam.objectives.data_plan import DataPlan
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.partial_plan import PartialPlan, spread_rows
 from overparam.objectives.quadrature_plan import QuadraturePlan
+from overparam.planning import Auto
 from overparam.state import State
 
-__all__ = ["Apart", "Shares", "apart", "shares"]
+__all__ = ["Apart", "Shares", "apart", "reweighted", "shares"]
 
 
 class Shares(NamedTuple):
@@ -76,6 +79,31 @@ def _(plan: FarPlan, state: State, weights: np.ndarray) -> Shares:
 @shares.register
 def _(plan: DataPlan, state: State, weights: np.ndarray) -> Shares:
     return Shares(*plan.shares(state, weights))
+
+
+@singledispatch
+def reweighted(plan: Plan, weights: np.ndarray) -> Plan | None:
+    """The same nodes and box for a student with other weights (n,), 0 where they were; None where a new plan is as cheap, or needed.
+
+    What it then says of errors is a bound for these weights. That it meets the tolerance is not said.
+    """
+    return None
+
+
+@reweighted.register
+def _(plan: QuadraturePlan, weights: np.ndarray) -> Plan | None:
+    if not isinstance(plan._rule, Auto) or plan._layout.sampled:
+        return None
+    other = copy(plan)
+    other._frame = replace(plan._frame, weights=weights)
+    other._evaluator = plan._integrands.evaluator(plan._measure, np.log(weights))
+    return other
+
+
+@reweighted.register
+def _(plan: PartialPlan, weights: np.ndarray) -> Plan | None:
+    inner = reweighted(plan.inner, weights[plan.view.rows] / weights[plan.view.rows].sum())
+    return None if inner is None else PartialPlan(inner, plan.view)
 
 
 def apart(plan: Plan, state: State) -> Apart | None:

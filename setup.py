@@ -71,6 +71,7 @@ extensions = [
     extension("cpu", headers=["cpu.h"]),
     extension("score_matching", sources=KERNELS, headers=HEADERS),
     extension("descent", headers=["evaluator.h", "descent.h"]),
+    extension("chart", headers=["evaluator.h", "chart.h"]),
     extension("sampling"),
     extension("hessian", sources=HESSIAN_KERNELS, headers=HESSIAN_HEADERS),
 ]

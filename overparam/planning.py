@@ -19,6 +19,7 @@ __all__ = ["Auto", "TooHardError"]
 _FALLBACK_NODES = 2**16
 _NARROW = 0.3  # spread below which a Gauss-Hermite axis is always the smaller one
 _BETWEEN = 0.9  # spread above which other axes are taken to have a trapezoid rule, before their rules are known
+_GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow: nodes go with it, and on one axis they cost less than plans
 _AIM = 0.4  # part of the tolerance that is planned for: the rest is for what changes inside the box
 
 
@@ -124,7 +125,8 @@ class Auto(Rule):
     def _design(self, frame: Frame, size: Majorant, targets: np.ndarray | None) -> Layout:
         """Axes for `size` (relative to the targets), grown spreads included; `targets` None: a first, coarse look."""
         teacher_spreads, spreads = frame.teacher_spreads, frame.spreads
-        high = np.where(spreads > _NARROW, 1.12 * spreads + 0.01, 1.2 * spreads) if frame.roomy else spreads.copy()
+        growth = _GROWTH_ALONE if frame.rank == 1 else _GROWTH
+        high = np.where(spreads > _NARROW, growth * spreads + 0.01, np.maximum(growth, 1.2) * spreads) if frame.roomy else spreads.copy()
         twos = np.full(len(high), 2)
         narrower, wider = arms(high, teacher_spreads, np.maximum(high, teacher_spreads) > _BETWEEN)
         offsets = frame.offset + narrower

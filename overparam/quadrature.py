@@ -202,7 +202,7 @@ def pads(widths: np.ndarray, wide: np.ndarray) -> np.ndarray:
         return np.full(len(widths), np.inf)
     main = widths[wide].max()
     with np.errstate(divide="ignore"):
-        return np.where(wide, 0.07 * widths + 0.01, 0.1 * main / widths)
+        return np.where(wide, (0.07 if wide.sum() > 1 else 0.2) * widths + 0.01, 0.1 * main / widths)
 
 
 def box(frame: Frame, wide: np.ndarray, spread_low: np.ndarray, spread_high: np.ndarray) -> dict[str, np.ndarray]:

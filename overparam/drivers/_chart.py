@@ -13,11 +13,15 @@ through growth and decay, and lets it pass through 0. Amplitudes below float64's
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from overparam.state import State
+
+if TYPE_CHECKING:
+    from overparam._core.chart import Motion
+    from overparam.objectives.base import Plan
 
 __all__ = ["Chart", "Opened"]
 
@@ -26,6 +30,9 @@ _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squ
 _SMALLEST = 1e-9  # times sqrt(rtol) and a distance of 20: its square is 4e-16 rtol, less than rtol of the loss at flow time 1e14
 _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less than what rounding does to the centre at flow time 1e17
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
+_NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
+_LOST = 0.1  # a column in which that makes up more than this is kept still
+_NARROW, _STRETCH = 12.0, 2.3  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
@@ -87,6 +94,9 @@ class Chart:
         else:
             offset = self.log_extent
             log_amplitudes = np.where(np.isfinite(log_amplitudes), np.maximum(log_amplitudes, -_APART), -_NOTHING)
+        self._apart = log_amplitudes.max() - log_amplitudes
+        #: columns in which nothing would move but rounding: far narrower than the widest, or 0 by symmetry
+        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0) & (peak > 0))
         z = scaled / np.exp(log_amplitudes)
         distance = float(np.linalg.norm(centre))
         #: far: the centre is wider than the deviations and has an amplitude of its own; near: that of the widest column, squared, because
@@ -108,14 +118,20 @@ class Chart:
 
         Far below `rtol` in the z of wide columns where the centre does not move: one parameter may be at the target there while others are
         far from it, and the loss has the square of its distance, so that it is the root of `rtol` that counts. Far above it in a centre
-        near the target, whose part of the loss is its square in units of the deviations' part.
+        near the target, whose part of the loss is its square in units of the deviations' part. And in columns far narrower than the widest
+        no less than what rounding of the velocities does there.
         """
         found = np.full(len(self.start), rtol)
+        noise = np.minimum(_NOISE * np.exp(np.minimum(self._apart, 100.0)), _LOST)
+        column = np.full(self._shape[1], rtol)
         if not self.moving:
             g = self.start[self._g]
             wide = np.exp(np.minimum(g.max() - g, 100.0))
-            found[self._z] = np.tile(np.minimum(rtol, _SMALLEST * np.sqrt(rtol) * wide), self._shape[0])
-        elif not self.far:
+            column = np.minimum(rtol, _SMALLEST * np.sqrt(rtol) * wide)
+        column = np.where(self._apart > _NARROW, np.maximum(column, noise), column)
+        found[self._z] = np.tile(column, self._shape[0])
+        found[self._g] = np.maximum(rtol, column)
+        if self.moving and not self.far:
             found[self._c] = _OF_THE_CENTRE * rtol
         return found
 
@@ -158,7 +174,7 @@ class Chart:
     def slope(self, y: np.ndarray, opened: Opened, centre_velocity: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """dy/dt from the velocities of centre (k,) and of the (rescaled) deviations (n, k), in the frame."""
         _, amplitudes, z, scale, _ = opened
-        relative = velocity / amplitudes
+        relative = np.where(self.still, 0.0, velocity / amplitudes)
         rate = np.add.reduce(relative * z) / (np.add.reduce(z * z) + _SOFT * self._shape[0])
         out = np.empty_like(y)
         out[self._g] = rate
@@ -180,11 +196,28 @@ class Chart:
             return None
         return self.state(y + _PART / growth * rate)
 
+    def motion(self, plan: Plan) -> Motion | None:
+        """This chart's slope and the plan's box in compiled form; None where the plan has none, or some parameters do not move."""
+        from overparam._core.chart import Motion
+
+        if self.rows is not None or plan.compiled is None:
+            return None
+        capsule, axes, box = plan.compiled
+        return Motion(capsule, np.ascontiguousarray(self.frame.T @ axes), np.ascontiguousarray(self._fixed), box, self.moving, self.far,
+                      self._widest, np.where(self.still, 0.0, 1.0), _SOFT, _LEAST)
+
     def outgrown(self, y: np.ndarray) -> bool:
-        """Whether another chart serves better: the centre has come closer than the deviations are wide, or the other way round."""
+        """Whether another chart serves better: the centre has come closer than the deviations are wide, or the other way round, or a
+        narrow column is much narrower, or wider, than it was.
+        """
+        g = y[self._g]
+        apart = g.max() - g
+        changed = (np.abs(apart - self._apart) > _STRETCH) & (np.maximum(apart, self._apart) > _NARROW)
+        if (changed & ~(self.still & (_NOISE * np.exp(np.minimum(apart, 100.0)) > _LOST))).any():
+            return True
         if not self.moving:
             return False
-        widest = float(y[self._g].max())
+        widest = float(g.max())
         if self.far:
             return widest > y[0] - 0.5
         return float(np.abs(y[self._c]).max()) * np.exp(y[self._g][self._widest]) > 4.0

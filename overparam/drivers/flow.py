@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,7 +47,8 @@ class _Flow(Stepper):
         self._speed, self._least = 0.0, 0.0  # of the deviations, and below which the plan is looked at again
         self._frame: np.ndarray | None = None
         self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
-        self._reached: tuple[float, State] | None = None
+        self._motion: Any = None  # the compiled slope of the chart under the plan, where there is one
+        self._reached: tuple[float, State | None] | None = None  # logarithmic time, and the state where it was asked for
         self._first: float | None = None  # length of the next integrator's first step, where it is known
         self._taken, self._record = first_step, 0
         self.evaluations = 0
@@ -108,7 +110,7 @@ class _Flow(Stepper):
 
     def _seen(self, used: float = 1.0) -> None:
         """The plan serves now, and will until velocities have fallen to a part; the loss falls a little faster than they do."""
-        self._least = self._speed * min(max(3 * used, _SHRUNK / 4), _SHRUNK)
+        self._least = self._speed * min(max(3 * used, _SHRUNK / 20), _SHRUNK)
 
     def _worn(self, state: State) -> bool:
         """Whether the plan has to be replaced: outside its box, or because what it was made for has shrunk."""
@@ -123,6 +125,7 @@ class _Flow(Stepper):
 
     def _plan_at(self, state: State) -> None:
         self._plan = self._objective.plan(state, self._plan)
+        self._motion = None
         self._seen()
 
     def _plan_ahead(self, y: np.ndarray, state: State) -> None:
@@ -132,7 +135,7 @@ class _Flow(Stepper):
             with suppress(TooHardError):  # there; not here, perhaps
                 plan = self._objective.plan(ahead, self._plan)
                 if plan.covers(state):
-                    self._plan = plan
+                    self._plan, self._motion = plan, None
                     self._seen()
                     return
         self._plan_at(state)
@@ -142,12 +145,15 @@ class _Flow(Stepper):
         from scipy.integrate import LSODA
 
         s, state = self._reached
+        if state is None:
+            state = self._last[1].state(self._last[0].y)
         if self._plan is None or not self._plan.covers(state):
             self._plan_at(state)
         settled, moving = self._plan.settle(state)
         if self._frame is None:
             self._frame = _frame_along(settled.centre)
         self._chart = Chart(settled, moving, self._frame, _moving_rows(self._plan))
+        self._motion, self._rate = self._chart.motion(self._plan), np.empty(len(self._chart.start))
         self._cut_around(self._chart.start)
         # records are interpolated: the last step may go beyond the last of them
         end = float(self._logs[-1]) + 1e-3
@@ -162,13 +168,16 @@ class _Flow(Stepper):
         if self.evaluations > self._most:
             raise TooHardError(f"rtol={self._rtol:g} needs more than max_evaluations={self._most} gradients; flow time {self._now():.6g} "
                                f"of {self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
-        chart = self._chart
+        chart, motion = self._chart, self._motion
         y = np.minimum(np.maximum(y, self._lowest), self._highest)
-        opened = chart.open(y)
-        velocities = self._velocity(self._plan, opened)
-        self._speed = float(np.abs(velocities[1]).max())
-        self._rate = chart.slope(y, opened, *velocities)
-        return np.exp(s) * self._rate
+        if motion is not None and motion.slope(y, self._rate):
+            self._speed = motion.speed
+        else:
+            opened = chart.open(y)
+            velocities = self._velocity(self._plan, opened)
+            self._speed = float(np.abs(velocities[1]).max())
+            self._rate = chart.slope(y, opened, *velocities)
+        return math.exp(s) * self._rate
 
     def _velocity(self, plan: Plan, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         chart = self._chart
@@ -185,8 +194,10 @@ class _Flow(Stepper):
         if solver.status == "failed":
             raise RuntimeError(f"the integrator gave up at flow time {self._now():.6g} of {self._times[-1]:.6g} (rtol={self._rtol:g}): "
                                f"{said} Raise rtol, or lower the rule's tolerance")
-        state, same = chart.state(solver.y), True
-        if self._worn(state):
+        state, same = None, True
+        if self._speed < self._least or self._motion is None or not self._motion.inside(solver.y):
+            state = chart.state(solver.y)
+        if state is not None and self._worn(state):
             old = self._plan
             self._plan_ahead(solver.y, state)
             settled, moving = self._plan.settle(state)
@@ -195,6 +206,7 @@ class _Flow(Stepper):
             if same and not self._agree(old, self._plan, solver.y):
                 self._plan, self._solver, self._first = None, None, (solver.t - solver.t_old) / 4
                 return  # the step is taken again from where it began, under a plan made there
+            self._motion = chart.motion(self._plan)
         self._taken += 1
         self._last, self._reached = (solver, chart), (solver.t, state)
         self._cut_around(solver.y)

@@ -1,7 +1,7 @@
 /* The variables of a gradient flow (see overparam/drivers/_chart.py, which is the twin of this file) and their velocity.
  *
  * y = [ln of the centre's amplitude, only where it is far] [g (k,)] [z (n, k)] [c (k,), only where the centre moves], and
- * delta_ia = exp(g_a) z_ia in the chart's frame; the plan's axes are `turn` (k, k) in that frame, as columns.
+ * delta_ia = exp(levels_a + g_a) z_ia in the chart's frame; the plan's axes are `turn` (k, k) in that frame, as columns.
  */
 #ifndef OP_CHART_H
 #define OP_CHART_H
@@ -16,6 +16,7 @@ typedef struct op_chart {
     int moving, far, straight; /* straight: turn is the identity */
     double soft, least;
     const double *turn, *fixed, *alive;                  /* (k, k); (k,): a centre that stands still, in the frame; 0 or 1 */
+    const double *levels;                                /* (k,): ln of the amplitudes that the g of y are counted from */
     const double *low, *high, *spread_low, *spread_high; /* (k,): the plan's box */
     double *amplitude, *centre, *own;                    /* (k,) each */
     double *z, *velocity;                                /* (n, k) each, in the frame */
@@ -30,10 +31,10 @@ static int op_chart_open(op_chart *c, const double *y)
 {
     const ptrdiff_t n = c->n, k = c->k;
     const double *g = y + (c->far ? 1 : 0), *z = g + k, *at = z + n * k;
-    double most = g[0];
+    double most = -INFINITY;
     for (ptrdiff_t a = 0; a < k; a++) {
-        c->amplitude[a] = exp(g[a]);
-        if (g[a] > most) most = g[a];
+        c->amplitude[a] = exp(c->levels[a] + g[a]);
+        if (c->levels[a] + g[a] > most) most = c->levels[a] + g[a];
     }
     if (!(most >= c->least)) return 0;
     for (ptrdiff_t a = 0; a < k; a++) {

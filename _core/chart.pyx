@@ -18,6 +18,7 @@ cdef extern from "chart.h":
         const double *turn
         const double *fixed
         const double *alive
+        const double *levels
         const double *low
         const double *high
         const double *spread_low
@@ -43,6 +44,7 @@ cdef class Motion:
     cdef op_evaluator *evaluator
     cdef object capsule
     cdef double *memory
+    cdef double *cut
     cdef void *workspace
     cdef readonly double speed
     cdef Py_ssize_t entries
@@ -52,6 +54,7 @@ cdef class Motion:
         capsule,
         const double[:, ::1] turn,  # (k, k): the plan's axes in the chart's frame, as columns
         const double[::1] fixed,  # (k,): the centre where it stands still, in the frame
+        const double[::1] levels,  # (k,): ln of the amplitudes that the g of y are counted from
         const double[:, ::1] box,  # (4, k): low, high, spread_low, spread_high on the plan's axes
         bint moving,
         bint far,
@@ -67,11 +70,12 @@ cdef class Motion:
         self.evaluator = <op_evaluator *>PyCapsule_GetPointer(capsule, OP_EVALUATOR_CAPSULE)
         n, k = self.evaluator.n, self.evaluator.k
         if turn.shape[0] != k or turn.shape[1] != k or fixed.shape[0] != k or box.shape[0] != 4 or box.shape[1] != k \
-                or alive.shape[0] != k:
-            raise ValueError(f"turn, fixed, box and alive must have shapes ({k}, {k}), ({k},), (4, {k}) and ({k},)")
+                or alive.shape[0] != k or levels.shape[0] != k:
+            raise ValueError(f"turn, fixed, levels, box and alive must have shapes ({k}, {k}), ({k},), ({k},), (4, {k}) and ({k},)")
         if not 0 <= widest < k:
             raise ValueError(f"widest must be an axis, 0 to {k - 1}; got {widest}")
-        self.memory = <double *>malloc(<size_t>(k * k + 11 * k + 4 * n * k) * sizeof(double))
+        self.entries = (1 if far else 0) + k + n * k + (k if moving else 0)
+        self.memory = <double *>malloc(<size_t>(k * k + 12 * k + 4 * n * k + self.entries) * sizeof(double))
         self.workspace = malloc(self.evaluator.workspace_bytes + 64)
         if self.memory == NULL or self.workspace == NULL:
             raise MemoryError
@@ -87,12 +91,13 @@ cdef class Motion:
         c.fixed, c.low, c.high = free_from, free_from + k, free_from + 2 * k
         c.spread_low, c.spread_high = free_from + 3 * k, free_from + 4 * k
         for a in range(k):
-            free_from[5 * k + a] = alive[a]
-        c.alive, free_from = free_from + 5 * k, free_from + 6 * k
+            free_from[5 * k + a], free_from[6 * k + a] = alive[a], levels[a]
+        c.alive, c.levels, free_from = free_from + 5 * k, free_from + 6 * k, free_from + 7 * k
         c.amplitude, c.centre, c.own, c.middle, c.mean_row = (
             free_from, free_from + k, free_from + 2 * k, free_from + 3 * k, free_from + 4 * k)
         free_from += 5 * k
         c.z, c.velocity, c.turned, c.rows = free_from, free_from + n * k, free_from + 2 * n * k, free_from + 3 * n * k
+        self.cut = free_from + 4 * n * k
         c.workspace = <void *>((<uintptr_t>self.workspace + 63) // 64 * 64)
         c.n, c.k, c.widest, c.moving, c.far, c.soft, c.least = n, k, widest, moving, far, soft, least
         c.straight = 1
@@ -100,7 +105,6 @@ cdef class Motion:
             for b in range(k):
                 if turn[a, b] != (1.0 if a == b else 0.0):
                     c.straight = 0
-        self.entries = (1 if far else 0) + k + n * k + (k if moving else 0)
 
     def __dealloc__(self):
         free(self.memory)
@@ -111,13 +115,30 @@ cdef class Motion:
             raise ValueError(f"y must have {self.entries} entries, got {given}")
         return 0
 
-    def slope(self, const double[::1] y, double[::1] out):
+    def slope(
+        self,
+        const double[::1] y,
+        const double[::1] lowest,  # y is cut to these, entry by entry
+        const double[::1] highest,
+        double[::1] out,  # OUT
+    ):
         """Writes dy/dt and leaves the largest velocity of a deviation in `speed`; False where amplitudes are too small for this code."""
         cdef int done
+        cdef Py_ssize_t j
+        cdef double value
         self.check(y.shape[0])
+        self.check(lowest.shape[0])
+        self.check(highest.shape[0])
         self.check(out.shape[0])
         with nogil:
-            done = op_chart_slope(&self.chart, self.evaluator, &y[0], &out[0], &self.speed)
+            for j in range(self.entries):
+                value = y[j]
+                if value < lowest[j]:
+                    value = lowest[j]
+                if value > highest[j]:
+                    value = highest[j]
+                self.cut[j] = value
+            done = op_chart_slope(&self.chart, self.evaluator, self.cut, &out[0], &self.speed)
         return done != 0
 
     def inside(self, const double[::1] y):

@@ -94,3 +94,45 @@ def test_ahead_is_wider_by_a_part():
     assert_allclose(after / before, np.exp(0.25), rtol=1e-12)
     rate[-1] = 1e3
     assert chart.ahead(chart.start, rate) is None  # no straight line
+
+
+@pytest.mark.parametrize("name", ["far and small", "near", "fixed centre", "a column of zeros"])
+@pytest.mark.parametrize("frame", [np.eye(3), FRAME], ids=["plain", "turned"])
+def test_the_compiled_slope_is_the_same(name, frame):
+    """Against Chart.slope with the plan's own gradient, and the plan's own box."""
+    import overparam as op
+
+    state = STATES[name][0]
+    obj = op.ScoreMatching(op.Gaussian(np.zeros(3)), rule=op.Auto(tol=1e-9))
+    plan = obj.plan(obj.start(state))
+    settled, moving = plan.settle(obj.start(state))
+    chart = Chart(settled, moving, frame)
+    motion, y = chart.motion(plan), chart.start
+    opened = chart.open(y)
+    expected = chart.slope(y, opened, *chart.velocity(*plan.gradient(chart.template, *chart.parts(opened))))
+    out = np.empty(len(y))
+    far = np.full(len(y), np.inf)
+    assert motion.slope(y, -far, far, out)
+    # columns far below the widest are rounding of the turn into the frame; what is kept still is 0 in both
+    assert_allclose(out, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+    assert motion.inside(y) is plan.covers(chart.state(y))
+    moved = y + 40.0 * (np.arange(len(y)) == int(chart.far))
+    assert motion.inside(moved) is False and plan.covers(chart.state(moved)) is False
+    cut = np.empty(len(y))
+    assert motion.slope(moved, y, y, cut) and (cut == out).all()
+
+
+def test_the_compiled_slope_refuses_what_does_not_fit():
+    import overparam as op
+
+    obj = op.ScoreMatching(op.Gaussian(np.zeros(3)))
+    plan = obj.plan(obj.start(Z))
+    settled, moving = plan.settle(obj.start(Z))
+    motion = Chart(settled, moving, np.eye(3)).motion(plan)
+    with pytest.raises(ValueError, match="y must have 15 entries, got 3"):
+        motion.inside(np.zeros(3))
+    tiny = obj.start(State(np.array([3.0, 0.0, 0.0]), 1e-200 * Z))
+    plan = obj.plan(tiny)
+    settled, moving = plan.settle(tiny)
+    chart = Chart(settled, moving, np.eye(3))
+    assert chart.motion(plan).inside(chart.start) is None  # amplitudes below e^-300 are handed over rescaled, by the other path

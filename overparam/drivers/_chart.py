@@ -32,7 +32,7 @@ _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less t
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
 _NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
 _LOST = 0.1  # a column in which that makes up more than this is kept still
-_NARROW, _STRETCH = 12.0, 2.3  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
+_NARROW, _STRETCH = 13.0, 4.0  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
@@ -102,12 +102,13 @@ class Chart:
         #: far: the centre is wider than the deviations and has an amplitude of its own; near: that of the widest column, squared, because
         #: the loss is of fourth order in the deviations and of second order in the centre
         self.far = moving and distance > 0 and np.log(distance) > self.log_extent
-        self._fixed, parts = centre, [log_amplitudes + offset, z.ravel()]
+        self._levels = log_amplitudes + offset  # g is counted from here, so that a tolerance relative to it is one of what has changed
+        self._fixed, parts = centre, [np.zeros(k), z.ravel()]
         self._widest = int(np.argmax(log_amplitudes))
         if self.far:
             parts = [[np.log(distance)], *parts, centre / distance]
         elif moving:
-            parts = [*parts, centre * np.exp(-2 * (log_amplitudes + offset)[self._widest])]
+            parts = [*parts, centre * np.exp(-2 * self._levels[self._widest])]
         self.start = np.concatenate(parts)
         first = int(self.far)
         self._g, self._z = slice(first, first + k), slice(first + k, first + k + n * k)
@@ -125,9 +126,7 @@ class Chart:
         noise = np.minimum(_NOISE * np.exp(np.minimum(self._apart, 100.0)), _LOST)
         column = np.full(self._shape[1], rtol)
         if not self.moving:
-            g = self.start[self._g]
-            wide = np.exp(np.minimum(g.max() - g, 100.0))
-            column = np.minimum(rtol, _SMALLEST * np.sqrt(rtol) * wide)
+            column = np.minimum(rtol, _SMALLEST * np.sqrt(rtol) * np.exp(np.minimum(self._apart, 100.0)))
         column = np.where(self._apart > _NARROW, np.maximum(column, noise), column)
         found[self._z] = np.tile(column, self._shape[0])
         found[self._g] = np.maximum(rtol, column)
@@ -137,7 +136,7 @@ class Chart:
 
     def open(self, y: np.ndarray) -> Opened:
         """What y stands for."""
-        g, z = y[self._g], y[self._z].reshape(self._shape)
+        g, z = self._levels + y[self._g], y[self._z].reshape(self._shape)
         if self.moving:  # errors of the integrator must not make a second centre
             z = z - np.add.reduce(z) / len(z)
         shift = min(0.0, float(g.max()) - _LEAST) if self.far and self.rows is None else 0.0
@@ -191,7 +190,7 @@ class Chart:
         """The state at which the widest column, growing as y does at `rate`, will be wider by a part; None if it does not grow, or not
         faster than the rest changes: no straight line leads there.
         """
-        growth = float(rate[self._g][int(np.argmax(y[self._g]))])
+        growth = float(rate[self._g][int(np.argmax(self._levels + y[self._g]))])
         if growth <= 0 or np.abs(rate).max() > _STRAIGHT * growth:
             return None
         return self.state(y + _PART / growth * rate)
@@ -203,14 +202,16 @@ class Chart:
         if self.rows is not None or plan.compiled is None:
             return None
         capsule, axes, box = plan.compiled
-        return Motion(capsule, np.ascontiguousarray(self.frame.T @ axes), np.ascontiguousarray(self._fixed), box, self.moving, self.far,
-                      self._widest, np.where(self.still, 0.0, 1.0), _SOFT, _LEAST)
+        return Motion(capsule, np.ascontiguousarray(self.frame.T @ axes), np.ascontiguousarray(self._fixed), self._levels, box,
+                      self.moving, self.far, self._widest, np.where(self.still, 0.0, 1.0), _SOFT, _LEAST)
 
     def outgrown(self, y: np.ndarray) -> bool:
         """Whether another chart serves better: the centre has come closer than the deviations are wide, or the other way round, or a
         narrow column is much narrower, or wider, than it was.
         """
-        g = y[self._g]
+        if not self.moving and len(self._levels) == 1:
+            return False
+        g = self._levels + y[self._g]
         apart = g.max() - g
         changed = (np.abs(apart - self._apart) > _STRETCH) & (np.maximum(apart, self._apart) > _NARROW)
         if (changed & ~(self.still & (_NOISE * np.exp(np.minimum(apart, 100.0)) > _LOST))).any():
@@ -220,4 +221,4 @@ class Chart:
         widest = float(g.max())
         if self.far:
             return widest > y[0] - 0.5
-        return float(np.abs(y[self._c]).max()) * np.exp(y[self._g][self._widest]) > 4.0
+        return float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0

@@ -169,10 +169,10 @@ class _Flow(Stepper):
             raise TooHardError(f"rtol={self._rtol:g} needs more than max_evaluations={self._most} gradients; flow time {self._now():.6g} "
                                f"of {self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
         chart, motion = self._chart, self._motion
-        y = np.minimum(np.maximum(y, self._lowest), self._highest)
-        if motion is not None and motion.slope(y, self._rate):
+        if motion is not None and motion.slope(y, self._lowest, self._highest, self._rate):
             self._speed = motion.speed
         else:
+            y = np.minimum(np.maximum(y, self._lowest), self._highest)
             opened = chart.open(y)
             velocities = self._velocity(self._plan, opened)
             self._speed = float(np.abs(velocities[1]).max())

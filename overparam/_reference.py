@@ -110,3 +110,35 @@ def score_matching_hessian(nodes, weights, target, params, log_weights):
     square = pair * (np.einsum("bia,bja->bij", m, m) - mD[:, :, None] - mD[:, None, :]) + np.einsum("ij,bi->bij", one, w * mD)
     flat = pair - np.einsum("ij,bi->bij", one, w * mD)
     return hessian, 2.0 * np.einsum("b,bij->ij", weights, square), 2.0 * np.einsum("b,bij->ij", weights, flat)
+
+
+def log_density(x, params, log_weights):
+    """``ln sum_i pi_i exp(-|x - mu_i|^2/2)``, shape (N,)."""
+    logits = log_weights - 0.5 * np.sum((x[:, None, :] - params) ** 2, axis=2)
+    top = logits.max(axis=1)
+    return top + np.log(np.sum(np.exp(logits - top[:, None]), axis=1))
+
+
+def likelihood(nodes, weights, target, log_teacher, params, log_weights, near=False):
+    """Value, gradient and shares of the Kullback-Leibler divergence, ``L = -sum_b q_b r_b`` with ``r = ln p - ln p*``.
+
+    ``log_teacher`` (N,) is ``ln p*`` without its constant, like :func:`log_density`. Where ``near`` the value is
+    ``sum_b q_b (e^r - 1 - r)``, the same in expectation. ``g_i = sum_b q w_i (v - t)``, and the shares are ``sum_b q w_i``.
+    """
+    w = softmax_weights(nodes, params, log_weights)
+    r = log_density(nodes, params, log_weights) - log_teacher
+    terms = np.expm1(r) - r if near else -r
+    return weights @ terms, np.einsum("b,bi,bk->ik", weights, w, w @ params - target), weights @ w
+
+
+def likelihood_hessian(nodes, weights, params, log_weights):
+    """Hessian (n, k, n, k) of ``-sum_b q_b ln p(x_b)``.
+
+    ``H_ij = sum_b q [w_i w_j e_i e_j' + delta_ij w_i (I - e_i e_i')]`` with ``e_i = x - mu_i``.
+    """
+    n, k = params.shape
+    w = softmax_weights(nodes, params, log_weights)
+    e = nodes[:, None, :] - params
+    one = np.eye(n)
+    pair = np.einsum("bi,bj->bij", w, w) - np.einsum("bi,ij->bij", w, one)
+    return np.einsum("b,bij,bia,bjc->iajc", weights, pair, e, e) + np.einsum("b,bi,ij,ac->iajc", weights, w, one, np.eye(k))

@@ -25,9 +25,9 @@ _MAX_ORDER = 48  # up to which the moments of Peano's kernel are below the norma
 def log_size(params: np.ndarray, weights: np.ndarray, mean: np.ndarray) -> tuple[float, float, float]:
     r"""(A, B, C) with :math:`|\ln(p/\varphi_m)(m+z)|\le A+B\|z\|+\min(C\|z\|,\frac12\|z\|^2)`, p a mixture and m = `mean`.
 
-    From above :math:`\ln\sum_i\pi_ie^{l_i}\le\max_il_i`, :math:`l_i=\langle z,d_i\rangle-\frac12\|d_i\|^2`, :math:`d_i=\mu_i-m`. From
-    below, for any subset S of total weight W, Jensen's inequality gives :math:`\ln W+\sum_S\frac{\pi_i}Wl_i`; S is one of the sets of nearest
-    means, that for which :math:`A+B\sqrt k` is smallest.
+    From above :math:`\ln\sum_i\pi_ie^{l_i}\le\max_il_i`, :math:`l_i=\langle z,d_i\rangle-\frac12\|d_i\|^2`, :math:`d_i=\mu_i-m`.
+    From below, for any subset S of total weight W, Jensen's inequality gives :math:`\ln W+\sum_S\frac{\pi_i}Wl_i`; S is one of the sets
+    of nearest means, that for which :math:`A+B\sqrt k` is smallest.
     """
     apart = params - mean
     lengths = np.linalg.norm(apart, axis=1)

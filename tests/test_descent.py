@@ -553,3 +553,12 @@ def test_result_carries_what_is_needed_to_do_it_again():
     assert run.evaluations >= 10 and run.wall_time > 0
     assert_allclose(run.weights, np.full(3, 1 / 3))
     assert "completed" in repr(run) and isinstance(io.StringIO(run.summary()).read(), str)
+
+
+def test_axes_without_any_spread_leave_room_for_the_one_that_has():
+    """One row passes through 0 while two axes of spread 0 ask for room as well: the tolerance is shared among all three."""
+    deviations = np.zeros((5, 3))
+    deviations[0, 0] = -2.4e-7
+    run = op.gradient_descent(op.ScoreMatching(op.Gaussian(np.zeros(3))), op.init.around([4.0, 0.0, 0.0], deviations), step_size=0.01,
+                              steps=2000)
+    assert run.status == "completed" and op.regimes.classify(run).name == "all converge"

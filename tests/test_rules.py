@@ -372,3 +372,18 @@ def test_even_absurd_trapezoids_keep_their_bounds(orders, half_width):
     found = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Trapezoid(orders, half_width=half_width)).estimate(params)
     assert abs(found.value - truth.value) <= found.value_error < np.inf
     assert (np.linalg.norm(found.grad - truth.grad, axis=1) <= found.grad_error).all() and np.isfinite(found.grad_error).all()
+
+
+def test_a_sample_that_sees_no_far_mean_is_not_reliable():
+    """No point lies where the far means have weight: losses and rows of exactly 0 would not be a finding."""
+    found = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Sobol(4096, rng=0)).estimate([[0.0], [60.0], [-60.0]])
+    assert found.value == 0 and not found.reliable
+
+
+@pytest.mark.parametrize("far", [60.0, 74.0])
+def test_auto_certifies_far_means_on_both_sides(far):
+    """Spreads of 148: the loss is e^{-r^2/8} small and has its law, with a relative bound."""
+    found = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-9)).estimate([[0.0], [far], [-far]])
+    law = 2 * np.sqrt(np.pi / 8) * far * np.exp(-(far**2) / 8)
+    assert found.bounds is not None and found.value_error <= 1e-9 * found.value
+    assert abs(found.value / law - 1) < 5 / far**2  # the next order is pi^2 / (2 r^2)

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from overparam import regimes
+from overparam.objectives import ScoreMatching
+from overparam.objectives.base import Objective
 from overparam.theory.report import Conclusion, Constant, Hypothesis
 from overparam.theory.theorem import Setting
 
-__all__ = ["PAPER", "STEP_CONSTANT", "all_converge", "equal_weights", "flow_times", "log_extent", "single_gaussian", "small_step"]
+__all__ = ["PAPER", "STEP_CONSTANT", "all_converge", "equal_weights", "flow_times", "log_extent", "other_loss", "scores",
+           "single_gaussian", "small_step"]
 
 PAPER = "Zhang et al. 2025 (arXiv 2511.22069)"
 
@@ -21,7 +24,18 @@ STEP_CONSTANT = Constant("C_eta", None, "unknown")
 
 def single_gaussian(setting: Setting) -> Hypothesis:
     """The target is one Gaussian of identity covariance."""
-    return Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=setting.single_teacher)
+    return Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=setting.single_teacher and scores(setting.objective),
+                      note=other_loss(setting.objective))
+
+
+def scores(objective: Objective) -> bool:
+    """Whether the loss is score matching, which the paper is about."""
+    return isinstance(objective, ScoreMatching)
+
+
+def other_loss(objective: Objective) -> str:
+    """What to say where it is not."""
+    return "" if scores(objective) else f"the loss is {type(objective).__name__}, and the statement is about score matching"
 
 
 def equal_weights(setting: Setting) -> Hypothesis:

@@ -13,7 +13,7 @@ import numpy as np
 
 from overparam import _softmax
 
-__all__ = ["Integrals", "integrals", "stage_one"]
+__all__ = ["Integrals", "grid", "integrals", "stage_one", "sums"]
 
 _TAIL = 9.0  # half-width beyond which the Gaussian weight is below 1e-17
 _MOST = 400_000  # nodes
@@ -43,7 +43,7 @@ class Integrals:
     quartic_error: float
 
 
-def _grid(params: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
+def grid(params: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
     """(N, d) nodes on the span of the differences, (N,) weights, which nodes have even indices, and the rank; None if too many."""
     differences = params - params.mean(axis=0)
     _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
@@ -69,7 +69,7 @@ def _grid(params: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.
     return mesh @ axes, total.ravel(), kept.ravel(), len(axes)
 
 
-def _sums(values: np.ndarray, weights: np.ndarray, even: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+def sums(values: np.ndarray, weights: np.ndarray, even: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Weighted sums of (N, K) values and their errors: what every second node gives instead, and rounding."""
     total = weights @ values
     coarse = 2**rank * (weights[even] @ values[even])
@@ -98,11 +98,11 @@ def integrals(params: np.ndarray, weights: np.ndarray) -> Integrals:
     [0.5, 1.5]
     """
     n, d = params.shape
-    grid = _grid(params, _TAIL + float(np.abs(params).max()) / 2)
-    if grid is None:
+    found = grid(params, _TAIL + float(np.abs(params).max()) / 2)
+    if found is None:
         nan = math.nan
         return Integrals(np.full((n, d), nan), np.full((n, d), nan), *[nan] * 6)
-    x, q, even, rank = grid
+    x, q, even, rank = found
     w = _softmax.responsibilities(x, params, weights)
     v = w @ params
     inner = v @ params.T
@@ -115,7 +115,7 @@ def integrals(params: np.ndarray, weights: np.ndarray) -> Integrals:
     values = np.column_stack([rows.reshape(len(x), n * d), square, square + frobenius - 4 * vmv + 3 * square**2, square * (1 - square)])
     # rounding is that of the terms, not of their sum
     size = np.abs(params).max()
-    total, error = _sums(values, q, even, rank)
+    total, error = sums(values, q, even, rank)
     error = error + 64 * np.finfo(np.float64).eps * (size + size**3) * (1 + size)
     return Integrals(total[:-3].reshape(n, d), error[:-3].reshape(n, d), float(total[-3]), float(error[-3]), float(total[-2]),
                      float(error[-2]), float(total[-1]), float(error[-1]))
@@ -140,10 +140,10 @@ def stage_one(params: np.ndarray, near: int) -> tuple[float, float]:
         NaN where the grid would be too large.
     """
     n = len(params)
-    grid = _grid(params, _TAIL + 4 * math.sqrt(2 * max(float(_gap(params, near)), 0.0)))
-    if grid is None:
+    found = grid(params, _TAIL + 4 * math.sqrt(2 * max(float(_gap(params, near)), 0.0)))
+    if found is None:
         return math.nan, math.nan
-    x, q, even, rank = grid
+    x, q, even, rank = found
     w = _softmax.responsibilities(x, params, np.full(n, 1 / n))
     others = np.arange(n) != near
     eps = w[:, others].sum(axis=1)
@@ -151,7 +151,7 @@ def stage_one(params: np.ndarray, near: int) -> tuple[float, float]:
     uv = (u * (params[near] + u)).sum(axis=1)
     # x off the grid's space has mean 0 and does not enter: x - mu there is -mu
     inside = -eps[:, None] * params[near] + (1 - eps)[:, None] * (u - uv[:, None] * (x - params[near]))
-    total, error = _sums(2 * inside, q, even, rank)
+    total, error = sums(2 * inside, q, even, rank)
     return float(np.linalg.norm(total)), float(np.linalg.norm(error))
 
 

@@ -13,6 +13,7 @@ from overparam.state import State
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Hypothesis
 from overparam.theory.theorem import Example, Setting, register
+from overparam.theory.zhang2025 import common
 from overparam.theory.zhang2025.laws_gradient import SOURCE
 from overparam.theory.zhang2025.lemmas_b import at_target
 
@@ -84,7 +85,8 @@ class FarField(Inequality):
         near, far = point.params[~point.far], point.params[point.far]
         grouped = bool(len(near) and len(far) and not near.any() and np.ptp(far, axis=0).max() == 0)
         means = getattr(getattr(point.objective, "teacher", None), "means", ())
-        return [Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1),
+        return [Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1 and common.scores(point.objective),
+                           note=common.other_loss(point.objective)),
                 Hypothesis("one group of parameters is on the target, the others are at one far point", r"\mu_i\in\{0,re_1\}", fact=grouped,
                            tag="derived"),
                 Hypothesis("the far point is at least 6 away", r"r\ge6", point.radius * (1 + 1e-12), ">=", 6.0, tag="derived")]

@@ -11,6 +11,7 @@ import numpy as np
 from overparam import init, regimes
 from overparam.drivers import gradient_descent, gradient_flow
 from overparam.objectives import ScoreMatching
+from overparam.objectives.base import Objective
 from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian
@@ -98,9 +99,17 @@ class Growth(Theorem):
     latex = r"\ln\frac{\mathrm{spread}(t)}{\mathrm{spread}(0)}=M_0^2-M(t)^2"
     tag = "derived"
 
+    def supposed(self, setting: Setting) -> list[Hypothesis]:
+        """What the law is about: target, weights, motion."""
+        return [common.single_gaussian(setting), common.equal_weights(setting)]
+
+    def expected(self, distance: float, now: float, n: int, step_size: float | None, steps: int) -> float:
+        """ln of the growth from the centre's distance `distance` to `now`, or over so many steps."""
+        return distance**2 - now**2 if step_size is None else log_amplification(distance, n, step_size, steps)
+
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
         _, along, _ = split(setting.state)
-        return [common.single_gaussian(setting), common.equal_weights(setting),
+        return [*self.supposed(setting),
                 Hypothesis("there are at least two students", r"n\ge2", setting.n, ">=", 2), _tight_start(setting, _TIGHT),
                 Hypothesis("they differ along their centre", r"\langle\mu_i-\mu_j,c\rangle\ne0", fact=math.isfinite(along), tag="derived")]
 
@@ -115,11 +124,10 @@ class Growth(Theorem):
         distance, now, time = float(np.linalg.norm(start)), float(np.linalg.norm(end)), float(run.times[last])
         # second order: rates change by spread (1 + M)^3; a flow's integrator errs by its tolerance in every step
         error = math.exp(run.states[last].log_spread) * (1 + distance) ** 3 * (1 + time)
+        expected = self.expected(distance, now, n, setting.step_size, int(run.steps[last]))
         if setting.step_size is None:
-            expected = distance**2 - now**2
             error += (run.settings["rtol"] + 1e-15) * (1 + int(run.steps[last])) * (1 + distance**2)
         else:
-            expected = log_amplification(distance, n, setting.step_size, int(run.steps[last]))
             error += (1e-15 + float(getattr(setting.objective.rule, "tol", 0.0))) * (1 + int(run.steps[last])) * (1 + distance**2)
         found = [Conclusion(words[0], self.latex, along_now - along, "==", expected, tag="derived", error=error,
                             note=f"ln of the growth at flow time {time:.6g}, from M = {distance:.6g} to {now:.6g}")]
@@ -127,8 +135,13 @@ class Growth(Theorem):
             found.append(Conclusion(words[1], r"\ln\mathrm{spread}_\perp", across_now - across, "==", 0.0, tag="derived", error=error))
         return found
 
+    @staticmethod
+    def objective() -> Objective:
+        """The loss of the examples."""
+        return ScoreMatching(Gaussian([0.0]), rule=Auto(tol=1e-10))
+
     def examples(self) -> dict[str, Example]:
-        obj = ScoreMatching(Gaussian([0.0]), rule=Auto(tol=1e-10))
+        obj = self.objective()
         start = State(centre=np.array([3.0]), deviations=np.array([[1e-20], [-1e-20]]))
 
         def late() -> dict[str, Any]:

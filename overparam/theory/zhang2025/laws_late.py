@@ -12,6 +12,7 @@ from overparam import regimes
 from overparam.drivers import gradient_flow
 from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ScoreMatching
+from overparam.objectives.base import Objective
 from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian
@@ -62,16 +63,23 @@ class SecondMoment(Inequality):
     scales = (1e-4, 1e-3, 1e-2, 1e-1, 0.3)
     limits = ("small",)
     samples, shapes = 40, 4
+    rate, level = 8.0, 1.0  #: of S' = -(rate/n) S^2 and L = level tr S^2
+    kind = GradientPoint  #: of points, which says what the law supposes of an objective
+
+    @staticmethod
+    def objective(d: int) -> Objective:
+        """The loss that the law is about, in d dimensions."""
+        return at_target(d)
 
     def sample(self, rng: np.random.Generator, scale: float) -> GradientPoint:
         n, d = int(rng.choice([2, 3, 5, 10])), int(rng.integers(1, 3))
         params = rng.standard_normal((n, d))
         params -= params.mean(axis=0)
         params *= scale / np.linalg.norm(params, axis=1).max()
-        return GradientPoint(at_target(d), State.of(params), np.zeros((n, d)))
+        return self.kind(self.objective(d), State.of(params), np.zeros((n, d)))
 
     def point(self, setting: Setting, state: State) -> GradientPoint:
-        return GradientPoint(setting.objective, state, np.zeros((state.n, state.k)))
+        return self.kind(setting.objective, state, np.zeros((state.n, state.k)))
 
     def hypotheses_at(self, point: GradientPoint) -> list[Hypothesis]:
         params = point.state.coordinates
@@ -90,13 +98,13 @@ class SecondMoment(Inequality):
         change = -(params.T @ grad + grad.T @ params) / n
         size = float((params**2).sum(axis=1).max())
         scale = float(np.linalg.norm(square))
-        rounding = 16 * _EPS * scale
-        return [(float(np.linalg.norm(change + 8 / n * square)), size * 8 / n * scale,
+        rounding, loss = 16 * _EPS * scale, self.level * float(np.trace(square))
+        return [(float(np.linalg.norm(change + self.rate / n * square)), size * self.rate / n * scale,
                  2 / n * float(error @ np.linalg.norm(params, axis=1)) + rounding),
-                (abs(found.value - float(np.trace(square))), size * float(np.trace(square)), found.value_error + rounding)]
+                (abs(found.value - loss), size * loss, found.value_error + rounding)]
 
     def examples(self) -> dict[str, Example]:
-        obj = at_target(1)
+        obj = self.objective(1)
         given = {"subject": obj, "C_S": 10.0, "C_L": 10.0}
         return {**super().examples(), "given": Example("verified", lambda: {**given, "params0": [[0.1], [-0.1]]}, "n=2, d=1"),
                 "far": Example("vacuous", lambda: {**given, "params0": [[1.0], [-1.0]]}, "distance 1")}
@@ -117,28 +125,34 @@ class AllConverge(Theorem):
     latex = r"S^{-1}(t)=S_0^{-1}+\tfrac8n(t-t_0),\ L=\mathrm{tr}\,S^2"
     tag = "derived"
     constants = (Constant("C", None, "unknown"),)
+    rate, level = 8.0, 1.0  #: of S' = -(rate/n) S^2 and L = level tr S^2
+    words = ("S^-1 rises by 8/n a unit of flow time, as a matrix", "the loss is tr S^2")
+    formulas = (r"S^{-1}(t)=S_0^{-1}+\tfrac8n(t-t_0)", r"L=\mathrm{tr}\,S^2")
+
+    def supposed(self, setting: Setting) -> list[Hypothesis]:
+        """What the law is about: target, weights, motion."""
+        return [common.single_gaussian(setting), common.equal_weights(setting),
+                Hypothesis("the run is a gradient flow", r"\dot\mu_i=-\nabla_iL", tag="derived",
+                           fact=None if setting.run is None else setting.step_size is None)]
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
         late = None if setting.run is None else self._late(setting) is not None
-        return [common.single_gaussian(setting), common.equal_weights(setting),
-                Hypothesis("the run is a gradient flow", r"\dot\mu_i=-\nabla_iL", tag="derived",
-                           fact=None if setting.run is None else setting.step_size is None),
+        return [*self.supposed(setting),
                 Hypothesis("all students come near the target", r"\max_i\|\mu_i\|\le0.3,\ \|\bar\mu\|\le\max_i\|\mu_i\|^3", fact=late,
                            tag="derived", note="" if late else "not at the run's records")]
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         late = self._late(setting)
-        words = ("S^-1 rises by 8/n a unit of flow time, as a matrix", "the loss is tr S^2")
         if late is None or late >= len(setting.run.states) - 1:
-            return [Conclusion(word, tag="derived", note="no two records are late: a longer run would decide") for word in words]
+            return [Conclusion(word, tag="derived", note="no two records are late: a longer run would decide") for word in self.words]
         apart, off, size = self._compared(setting, late)
         end = setting.run.states[-1]
         moment = second_moment(end)
-        square = float(np.trace(moment @ moment))
+        square = self.level * float(np.trace(moment @ moment))
         small = float((end.coordinates**2).sum(axis=1).max())
         loss = abs(float(setting.run.loss[-1]) / square - 1)
-        return [self._judged(words[0], r"S^{-1}(t)=S_0^{-1}+\tfrac8n(t-t_0)", apart, size, off, constants["C"]),
-                self._judged(words[1], r"L=\mathrm{tr}\,S^2", loss, small, float(setting.run.loss_error[-1]) / square + 64 * _EPS,
+        return [self._judged(self.words[0], self.formulas[0], apart, size, off, constants["C"]),
+                self._judged(self.words[1], self.formulas[1], loss, small, float(setting.run.loss_error[-1]) / square + 64 * _EPS,
                              constants["C"])]
 
     @staticmethod
@@ -159,22 +173,26 @@ class AllConverge(Theorem):
                 return place
         return None
 
-    @staticmethod
-    def _compared(setting: Setting, late: int) -> tuple[float, float, float]:
+    def _compared(self, setting: Setting, late: int) -> tuple[float, float, float]:
         """Relative difference of S^-1 from the law at the last record, its error, and max |mu|^2 where it starts."""
         states, times = setting.run.states, setting.run.times
         first, last = second_moment(states[late]), second_moment(states[-1])
         values, axes = np.linalg.eigh(first)
         axes = axes[:, values > 1e3 * _EPS * values.max()]  # others are rounding of directions that the students do not span
         inverse = axes @ np.diag(1 / np.diag(axes.T @ first @ axes)) @ axes.T
-        law = axes.T @ inverse @ axes + 8 / setting.n * float(times[-1] - times[late]) * np.eye(axes.shape[1])
+        law = axes.T @ inverse @ axes + self.rate / setting.n * float(times[-1] - times[late]) * np.eye(axes.shape[1])
         factor = np.linalg.cholesky(axes.T @ last @ axes)
         apart = float(np.linalg.norm(factor.T @ law @ factor - np.eye(len(law)), 2))
         error = (setting.run.settings.get("rtol", 0.0) + 1e3 * _EPS) * (1 + int(setting.run.steps[-1]))
         return apart, error, float((states[late].coordinates**2).sum(axis=1).max())
 
+    @staticmethod
+    def objective() -> Objective:
+        """The loss of the examples."""
+        return ScoreMatching(Gaussian([0.0, 0.0]), rule=Auto(tol=1e-10))
+
     def examples(self) -> dict[str, Example]:
-        obj = ScoreMatching(Gaussian([0.0, 0.0]), rule=Auto(tol=1e-10))
+        obj = self.objective()
         start = [[0.1, 0.02], [-0.08, 0.05], [-0.02, -0.07]]
 
         def run(t_end: float, scale: float = 1.0) -> dict[str, Any]:

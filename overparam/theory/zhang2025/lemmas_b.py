@@ -48,7 +48,8 @@ class GradientPoint(NamedTuple):
     def hypotheses(self, equal: bool = True) -> list[Hypothesis]:
         """A single Gaussian target, and equal weights."""
         means = getattr(getattr(self.objective, "teacher", None), "means", ())
-        found = [Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1)]
+        found = [Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1 and common.scores(self.objective),
+                            note=common.other_loss(self.objective))]
         if equal:
             found.append(Hypothesis("the student's weights are equal", r"\pi_i=1/n", fact=bool(np.ptp(self.weights) == 0)))
         return found

@@ -19,6 +19,7 @@ from overparam.teachers import Gaussian
 from overparam.theory.inequality import Inequality
 from overparam.theory.report import Hypothesis
 from overparam.theory.theorem import Setting
+from overparam.theory.zhang2025 import common
 
 __all__ = ["LEAST", "FarLemma", "FarPoint", "domain", "log_mean", "near_excess", "tail_nodes"]
 
@@ -60,8 +61,8 @@ class FarPoint:
         if state.n < 2:
             raise ValueError(f"the lemmas of appendix C are about one student near the target and others far: two at least, got {state.n}")
         rule = getattr(setting.objective, "rule", None)
-        return cls(state.coordinates, setting.single_teacher, setting.equal_weights, Auto(tol=_RULE) if rule is None else rule,
-                   setting.step_size)
+        return cls(state.coordinates, setting.single_teacher and common.scores(setting.objective), setting.equal_weights,
+                   Auto(tol=_RULE) if rule is None else rule, setting.step_size)
 
     @cached_property
     def distances(self) -> np.ndarray:

@@ -35,6 +35,8 @@ class Demand:
         How much they may change per unit by which D does (mixture teachers).
     plain : (q,) array, optional
         The scales without what is known of tight states, where that is more.
+    blurred : (q,) array, optional
+        In runs against mixtures: what the rounding of positions beside the farthest component changes at every step anyway.
     """
 
     size: Majorant
@@ -42,6 +44,7 @@ class Demand:
     scales: np.ndarray
     slopes: np.ndarray | None = None
     plain: np.ndarray | None = None
+    blurred: np.ndarray | None = None
 
     #: Rounding seen, relative to the scales: below 10 eps over the tests' configurations. No tolerance asks for less.
     LEVEL = 32 * np.finfo(np.float64).eps
@@ -49,7 +52,7 @@ class Demand:
     @property
     def floors(self) -> np.ndarray:
         """(q,) level of rounding."""
-        return self.LEVEL * self.scales
+        return self.LEVEL * self.scales + (0.0 if self.blurred is None else self.blurred)
 
     def targets(self, tol: float) -> np.ndarray:
         """(q,) largest error that is allowed at relative tolerance `tol`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,15 +25,19 @@ class DataSums(ABC):
 
     #: For the compiled burst loop; None where there is none.
     capsule: Any = None
+    #: Whether the loss compares with a score.
+    needs_targets: ClassVar[bool] = False
     #: Nodes whose terms are added up one after the other, for the rounding of sums.
     chain: float
 
     def __init__(self, x: np.ndarray, q: np.ndarray, targets: np.ndarray | None, weights: np.ndarray) -> None:
         self.x, self.q, self.targets, self.weights = x, q, targets, weights
 
-    @staticmethod
-    def accept(data: DataSet) -> None:
+    @classmethod
+    def accept(cls, data: DataSet) -> None:
         """Raise ValueError if the objective is not defined on this data set."""
+        if cls.needs_targets and data.targets is None:
+            raise ValueError(NO_SCORE)
 
     def evaluation(self, params: np.ndarray, present: np.ndarray, errors: bool) -> Evaluation:
         """Value and rows at absolute `params` (n, d), with the standard error of the value if `errors`; of draws of equal weight."""
@@ -62,17 +66,14 @@ class DataSums(ABC):
 class ScoreMatchingSums(DataSums):
     r""":math:`\sum_kq_k\|v(x_k)-t_k\|^2` with the targets of denoising score matching, compiled."""
 
+    needs_targets = True
+
     def __init__(self, x: np.ndarray, q: np.ndarray, targets: np.ndarray | None, weights: np.ndarray) -> None:
         from overparam._core.score_matching import Evaluator
 
         super().__init__(x, q, targets, weights)
         self._evaluator = Evaluator.from_nodes(np.ascontiguousarray(x.T), q, np.ascontiguousarray(targets.T), np.log(weights))
         self.capsule, self.chain = self._evaluator.capsule, len(x) / 64
-
-    @staticmethod
-    def accept(data: DataSet) -> None:
-        if data.targets is None:
-            raise ValueError(NO_SCORE)
 
     def rows(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, np.ndarray]:
         mean_row, rows = np.empty(deviations.shape[1]), np.empty(deviations.shape)

@@ -223,7 +223,11 @@ class QuadraturePlan(Plan):
                 part[:n] = np.ldexp(part[:n], -lift)
         size = Majorant(np.append(two, square), np.append(three, 0.0), np.append(moment, 0.0),
                         np.append(np.ones(len(two)), 2.0), near=np.append(near, square), axes=self._frame.rank, loss=sizes.logs)
-        demand = Demand(size, np.append(magnitudes, abs(value)), scales, slopes, plain)
+        blurred = None
+        if slopes is not None and self._frame.roomy and not self._moving:
+            apart = np.linalg.norm(self._frame.means - self._frame.means[0], axis=1).max()
+            blurred = np.append(np.finfo(np.float64).eps / 2 * apart * slopes[:n], 0.0)
+        demand = Demand(size, np.append(magnitudes, abs(value)), scales, slopes, plain, blurred)
         unknown = np.full(n, np.nan)
         return Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, unknown), demand
 

@@ -9,7 +9,8 @@
  *
  * With `likelihood` set the objective is the Kullback-Leibler divergence from the teacher's density p* instead: with
  * r = ln(p/p*), p the student's density,
- *     value  L   = -sum_b q r, or sum_b q (e^r - 1 - r) where all r are small (the expectation of e^r is 1)
+ *     value  L   = -sum_b q r, or sum_b q (e^r - 1 - r) where all r are small (the expectation of e^r is 1),
+ *                  of one Gaussian only; from expm1 where logits are small as well, else from r
  *     row    g_i = sum_b q w_i D
  * For one Gaussian at t and s = c - t, r = g + ln sum_i pi_i exp(y.delta_i - |delta_i|^2/2), g = y.s + |s|^2/2; for
  * other teachers -|y|^2/2 - log_teacher stands for g. An axis on which all nodes are at t (`flat`) adds
@@ -74,7 +75,9 @@ typedef struct op_job {
     double *sum_D;                /* (k, OP_CHUNK) */
     double *sum_value;            /* (OP_CHUNK,) */
     /* likelihood only */
-    int near;                     /* all r are small */
+    int near;                     /* all r are small, and so are logits */
+    int perhaps;                  /* r may turn out small at all nodes: both sums are taken */
+    double *sum_excess, *most;    /* (OP_CHUNK,): sum q (e^r - 1 - r), largest |r| */
     double flat_value, linear_base; /* sum over flat axes; sum_i pi_i (l_i without y) */
     double *top;                  /* (stride,): largest logit */
     double *inner_known;          /* (inner,): of the inner factors the largest logit, or when small sum_j pi_j p_j */
@@ -147,6 +150,8 @@ static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspac
         job->outer_known = op_take(base, &used, OP_SLAB, d);
         job->slot_linear = op_take(base, &used, OP_SLAB, d);
         job->slot_shift = op_take(base, &used, OP_SLAB, d);
+        job->sum_excess = op_take(base, &used, 8, d);
+        job->most = op_take(base, &used, 8, d);
     }
     return used;
 }

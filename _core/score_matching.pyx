@@ -398,18 +398,19 @@ cdef class Evaluator:
         return value
 
     def near(self, const double[::1] centre, const double[:, ::1] deviations):
-        """Whether a likelihood's value there is the sum of exp(r) - 1 - r, all r being small, instead of -r."""
+        """Whether a likelihood's value there is the sum of exp(r) - 1 - r, all r being small, instead of -r: 2 from expm1, 1 from r, or 0."""
         cdef void *workspace
         cdef int near
         check_parameters(self, centre, deviations)
         if not self.measure.likelihood:
-            return False
+            return 0
         workspace = malloc(self.evaluator.workspace_bytes + 64)
         if workspace == NULL:
             raise MemoryError
-        near = _kernels.near(&self.measure, &centre[0], &deviations[0, 0], aligned(workspace))
-        free(workspace)
-        return bool(near)
+        with nogil:
+            near = _kernels.near(&self.measure, &centre[0], &deviations[0, 0], aligned(workspace))
+            free(workspace)
+        return near
 
     def evaluate_stein(self, const double[:, ::1] params, double[:, ::1] rows):
         """Value and rows in the form of Lemma 2.2; absolute parameters, constant target."""

@@ -143,7 +143,7 @@ OP_INLINE void op_products(const int G, const int SMALL, ptrdiff_t a0, int first
 
 /* -r, or e^r - 1 - r, of a chunk at inner nodes b. of the block; see score_matching.h. */
 OP_INLINE void op_log_ratio(const int V, const int SMALL, const op_job *job, ptrdiff_t node, ptrdiff_t b,
-                            ptrdiff_t slot, const vec *P, vec *ratio)
+                            ptrdiff_t slot, const vec *q, const vec *P, vec *ratio)
 {
     const op_measure *m = job->measure;
     const ptrdiff_t varying = V ? V : job->varying, stride = job->stride;
@@ -162,6 +162,12 @@ OP_INLINE void op_log_ratio(const int V, const int SMALL, const op_job *job, ptr
     }
     if (!SMALL) {
         OP_FOR_PARTS ratio[v] = -(g[v] + op_load(job->top + b + OP_AT(v))) - op_log(P[v]);
+        if (job->perhaps) OP_FOR_PARTS {
+            double *most = job->most + OP_AT(v), *sum = job->sum_excess + OP_AT(v);
+            vec r = job->flat_value - ratio[v];
+            op_store(most, op_max(op_max(r, -r), op_load(most)));
+            op_store(sum, op_load(sum) + q[v] * (r * r * op_second_growth(r)));
+        }
     } else if (job->near) {
         OP_FOR_PARTS {
             vec G = op_expm1_small(g[v] + job->flat_value);
@@ -292,7 +298,7 @@ OP_INLINE void op_means(const int K, const int V, const int SMALL, const int LIK
 #define CALL(G, a0, is_first, is_last) op_mean(G, SMALL, LIKE, a0, job, start + b, b, q, scale, P, uD, DD)
         OP_FOR_GROUPS(K, job->k, CALL);
 #undef CALL
-        if (LIKE) op_log_ratio(V, SMALL, job, start + b, b, slot, P, DD);
+        if (LIKE) op_log_ratio(V, SMALL, job, start + b, b, slot, q, P, DD);
         OP_FOR_PARTS {
             value[v] += q[v] * DD[v];
             op_store(job->scale + b + OP_AT(v), scale[v]);

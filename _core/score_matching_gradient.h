@@ -12,6 +12,11 @@
 /* Together with that: up to this bound on |g| of score_matching.h the likelihood's r is formed without cancellation. */
 #define OP_NEAR_SHIFT 0.09
 
+/* Where |r| can be up to this at some node it is looked at whether it is up to OP_NEAR_RATIO at all, which is what
+ * op_second_growth is good for. */
+#define OP_PERHAPS_RATIO 2.0
+#define OP_NEAR_RATIO 0.346
+
 /* Above this range of the partial logits, products of factors could underflow where the sum of logits does not. */
 #define OP_FACTOR_RANGE 600.0
 
@@ -29,20 +34,39 @@ static double op_prior_mean(const op_job *job, ptrdiff_t a)
     return (sum + lost) * (m->equal_prior ? m->prior[0] : 1.0);
 }
 
-/* Whether r is small at all nodes, and what it is formed from. */
-static void op_prepare_likelihood(op_job *job, const op_measure *m, double centre_norm)
+/* Whether r is, or may be, small at all nodes, and what it is formed from. `logit` is a bound on all logits. */
+static void op_prepare_likelihood(op_job *job, const op_measure *m, double centre_norm, double logit)
 {
     double shift = 0.0;
-    job->near = 0;
+    job->near = job->perhaps = 0;
+    memset(job->sum_excess, 0, OP_CHUNK * sizeof(double));
+    memset(job->most, 0, OP_CHUNK * sizeof(double));
     job->flat_value = job->linear_base = 0.0;
     for (ptrdiff_t a = 0; a < m->k; a++) shift += job->shift[a] * job->shift[a];
-    if (!job->small) return;
-    for (ptrdiff_t i = 0; i < m->n; i++) job->linear_base += m->prior[i] * job->half_norm[i];
+    for (ptrdiff_t i = 0; i < m->n && job->small; i++) job->linear_base += m->prior[i] * job->half_norm[i];
     if (m->log_teacher) return;
+    shift = (m->reach + centre_norm) * sqrt(shift) + 0.5 * shift;
+    job->perhaps = !job->small && logit + shift < OP_PERHAPS_RATIO;
+    if (!job->small && !job->perhaps) return;
     for (ptrdiff_t a = 0; a < m->k; a++)
         if (m->flat[a]) job->flat_value += 0.5 * (job->shift[a] + job->prior_mean[a]) * (job->shift[a] + job->prior_mean[a]);
-    job->near = (m->reach + centre_norm) * sqrt(shift) + 0.5 * shift + job->flat_value < OP_NEAR_SHIFT;
-    if (!job->near) job->flat_value = 0.0;
+    job->near = job->small && shift + job->flat_value < OP_NEAR_SHIFT;
+    if (!job->near && !job->perhaps) job->flat_value = 0.0;
+}
+
+/* 2 where r is formed from expm1, 1 where it turned out small at all nodes, else 0. */
+static int op_nearness(const op_job *job)
+{
+    double most = 0.0;
+    for (int b = 0; b < OP_CHUNK; b++)
+        if (!(job->most[b] <= most)) most = job->most[b];
+    return job->near ? 2 : job->perhaps && most < OP_NEAR_RATIO;
+}
+
+static double op_likelihood_value(const op_job *job, double minus_ratios)
+{
+    const int near = op_nearness(job);
+    return near == 0 ? minus_ratios : job->flat_value + (near == 2 ? minus_ratios : op_total(job->sum_excess, OP_CHUNK));
 }
 
 /* Reads the parameters in the order of the measure's axes and decides the regime. A negative form asks for plain
@@ -70,9 +94,11 @@ static void op_prepare(op_job *job, const op_measure *m, const double *centre, c
         job->outer_base[i] = 0.0;
         if (square > largest) largest = square; /* NaN: every weight becomes NaN in either regime */
     }
-    job->small = form >= 0 && (m->reach + sqrt(norm)) * sqrt(largest) + 0.5 * largest < OP_SMALL_LOGIT;
-    if (job->small) {
+    const double logit = (m->reach + sqrt(norm)) * sqrt(largest) + 0.5 * largest;
+    job->small = form >= 0 && logit < OP_SMALL_LOGIT;
+    if (job->small || m->likelihood)
         for (ptrdiff_t a = 0; a < k; a++) job->prior_mean[a] = op_prior_mean(job, a);
+    if (job->small) {
         for (ptrdiff_t i = 0; i < n; i++) {
             /* exactly 0 for deviation rows and equal weights */
             job->offset[i] = form == 2 ? (m->equal_prior ? 0.0 : m->prior[i] - 1.0 / (double)n) : m->prior[i];
@@ -85,7 +111,7 @@ static void op_prepare(op_job *job, const op_measure *m, const double *centre, c
             if (m->log_prior[i] == -INFINITY) job->outer_base[i] = -INFINITY;
         }
     }
-    if (m->likelihood) op_prepare_likelihood(job, m, sqrt(norm));
+    if (m->likelihood) op_prepare_likelihood(job, m, sqrt(norm), logit);
     memset(job->sum_rows, 0, (size_t)(n * k * OP_CHUNK) * sizeof(double));
     memset(job->sum_a, 0, (size_t)(n * OP_CHUNK) * sizeof(double));
     memset(job->sum_D, 0, (size_t)(k * OP_CHUNK) * sizeof(double));
@@ -328,7 +354,7 @@ static int op_evaluate(const void *measure, const double *centre, const double *
     op_job job;
     op_prepare(&job, m, centre, deviations, form, workspace);
     *value = op_sum(&job);
-    if (m->likelihood) *value += job.flat_value;
+    if (m->likelihood) *value = op_likelihood_value(&job, *value);
     if (form == 0) return 0;
     if (m->likelihood)
         op_finish_likelihood(&job, mean_row, rows);
@@ -342,7 +368,7 @@ static int op_evaluate_shares(const op_measure *m, const double *centre, const d
 {
     op_job job;
     op_prepare(&job, m, centre, deviations, 1, workspace);
-    *value = op_sum(&job) + job.flat_value;
+    *value = op_likelihood_value(&job, op_sum(&job));
     for (ptrdiff_t i = 0; i < m->n; i++) {
         shares[i] = op_total(job.sum_a + i * OP_CHUNK, OP_LANES);
         for (ptrdiff_t a = 0; a < m->k; a++)
@@ -354,8 +380,9 @@ static int op_evaluate_shares(const op_measure *m, const double *centre, const d
 static int op_is_near(const op_measure *m, const double *centre, const double *deviations, void *workspace)
 {
     op_job job;
-    op_prepare(&job, m, centre, deviations, 1, workspace);
-    return job.near;
+    op_prepare(&job, m, centre, deviations, 0, workspace);
+    if (job.perhaps) op_sum(&job);
+    return op_nearness(&job);
 }
 
 #endif

@@ -184,17 +184,18 @@ class NearLogs(LogMajorant):
         return float(masses * 1.5 * (self._square**2 * zero + 2 * self._mean**2 * second
                                      + 0.5 * self._wide**4 * (whole + self.rise**4 * zero)))
 
-    def rounding_scale(self, shift: np.ndarray, deviations: np.ndarray) -> float:
+    def rounding_scale(self, shift: np.ndarray, deviations: np.ndarray, logarithm: bool = False) -> float:
         r"""Integral of the square of what :math:`P=e^r-1` is summed from, for means ``target + shift + deviations``.
 
         That is :math:`(\|s\|+\|\bar\delta\|)\|y\|+\frac12(\|s\|^2+\delta^2)+0.6\,\delta^2(\|y\|+\frac\delta2)^2` at most, with
         :math:`y=z-s` and :math:`\delta=\max\|\delta_i\|`: the kernel takes the first part from the mean of the deviations, so that what
-        cancels in it is never formed. A logit's rounding counts against itself, which is the factor :math:`1+(k+2)/4`.
+        cancels in it is never formed. A logit's rounding counts against itself, which is the factor :math:`1+(k+2)/4`. Where r comes
+        from a `logarithm`, which is wrong by rounding of 1, it is the integral of :math:`|e^r-1|`, 1.2 times the root of the square.
         """
         mass, two, four = self._moments
         length, longest = float(np.linalg.norm(shift)), float(np.linalg.norm(deviations, axis=1).max())
         linear = length + float(np.linalg.norm(self.weights @ deviations))
         square = 2 * (two + length**2 * mass)  # of |y|
         fourth = 8 * (four + (length + longest / 2) ** 4 * mass)
-        return (1 + (len(shift) + 2) / 4) * 3 * (linear**2 * square + mass * ((length**2 + longest**2) / 2) ** 2
-                                                 + 0.36 * longest**4 * fourth)
+        whole = 3 * (linear**2 * square + mass * ((length**2 + longest**2) / 2) ** 2 + 0.36 * longest**4 * fourth)
+        return float(1.2 * np.sqrt(mass * whole) if logarithm else (1 + (len(shift) + 2) / 4) * whole)

@@ -101,10 +101,11 @@ class LikelihoodIntegrands(Integrands):
             evaluator.evaluate_shares(centre, deviations, shares, rows)
             slopes = np.append(shares, np.sqrt(k) + np.linalg.norm(params[:, None] - frame.means, axis=-1).max())
         zeros = np.zeros(n)
-        if evaluator.near(centre, deviations):
+        near = evaluator.near(centre, deviations)
+        if near:
             shift = centre - frame.means[0]
             logs = NearLogs(shift + deviations, frame.weights, measure.grid)
-            return Sizes(two / 2, zeros, zeros, 0.0, max(logs.rounding_scale(shift, deviations), _UNSEEN), slopes, logs)
+            return Sizes(two / 2, zeros, zeros, 0.0, max(logs.rounding_scale(shift, deviations, near == 1), _UNSEEN), slopes, logs)
         flat = _mean_size(frame, params, grids, k)
         return Sizes(two / 2, zeros, zeros, 0.0, 1.0 + flat, slopes, FarLogs(flat, offset_of(params, frame.means)))
 

@@ -236,9 +236,10 @@ class Expectation(Objective):
         if self._data:
             return in_full(state)
         present = self._weights_for(state.n) > 0
-        if present.all() or state.log_scale:
-            return self._reduced(state)
-        return rejoined(state, self._reduced(replace(state, deviations=state.deviations[present])), present)
+        with np.errstate(over="ignore", invalid="ignore"):  # of squares beyond 1e308: plans say what that means
+            if present.all() or state.log_scale:
+                return self._reduced(state)
+            return rejoined(state, self._reduced(replace(state, deviations=state.deviations[present])), present)
 
     def _reduced(self, state: State) -> State:
         means = self.teacher.means[self._present]

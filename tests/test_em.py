@@ -9,6 +9,7 @@ from scipy.integrate import quad
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import overparam as op
+from overparam import config
 from overparam.drivers import expectation_maximization
 
 MIXTURE = op.GaussianMixture([[-2.0], [0.5], [3.0]], [0.5, 0.2, 0.3])
@@ -132,6 +133,15 @@ def test_no_step_increases_the_divergence_and_weights_sum_to_one(step_size, seed
     assert np.abs(run.weights.sum(axis=1) - 1).max() < 1e-14
 
 
+def test_no_step_increases_the_divergence_in_the_plane():
+    teacher = op.GaussianMixture([[-2.0, 0.0], [1.0, 1.5]], [0.35, 0.65])
+    for kind in ({}, {"step_size": 1.0}):
+        run = op.em(op.KLDivergence(teacher, rule=op.Auto(tol=1e-7)), op.init.from_teacher(teacher, 4, 1), steps=40,
+                    record=op.log_spaced(10), **kind)
+        assert (np.diff(run.loss) <= run.loss_error[1:] + run.loss_error[:-1]).all()
+        assert np.abs(run.weights.sum(axis=1) - 1).max() < 1e-14
+
+
 @pytest.mark.parametrize("step_size", [None, 1.0])
 def test_no_step_on_data_increases_the_likelihoods_negative(step_size):
     for seed in range(4):
@@ -211,6 +221,20 @@ def test_what_reads_trajectories_reads_these():
     op.em(obj, [[1.0], [-0.5]], steps=4, record=op.every(2), stop=lambda record: seen.append(record.weights))
     assert [weights.shape for weights in seen] == [(2,)] * 3
     assert op.gradient_descent(obj, [[1.0]], step_size=0.1, steps=1).final_weights.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("teacher", ['{kind = "GaussianMixture", means = [[-2.0], [1.0]]}',
+                                     '{kind = "DataSet", x = [[-2.0], [1.0], [1.5]]}'])
+def test_a_configuration_makes_the_run_that_python_makes(teacher):
+    text = (f'teacher = {teacher}\nobjective = {{kind = "KLDivergence"}}\nstart = {{kind = "from_teacher", n = 3, rng = 1}}\n'
+            '[driver]\nkind = "em"\nsteps = 6\nstep_size = 0.5\nweights0 = [0.2, 0.3, 0.5]\n')
+    problem = config.loads(text)
+    run, again = problem.run(progress=False), config.loads(problem.dump()).run(progress=False)
+    start = op.init.from_teacher(problem.objective.teacher, 3, 1)
+    known = op.em(problem.objective, start, steps=6, step_size=0.5, weights0=[0.2, 0.3, 0.5])
+    for other in (again, known):
+        assert_array_equal(run.final, other.final)
+        assert_array_equal(run.weights, other.weights)
 
 
 def test_a_batch_gives_a_list():

@@ -58,6 +58,10 @@ class DataSums(ABC):
     def scales(self, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
         """(n + 1,) sums of the absolute values of what the rows and the value are summed from."""
 
+    def seen(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Centre, deviations and the largest length of a node, as logits are formed from them."""
+        return centre, deviations, float(np.linalg.norm(self.x, axis=1).max())
+
     @abstractmethod
     def losses(self, params: np.ndarray) -> np.ndarray:
         """(N,) the loss at every node."""
@@ -133,6 +137,9 @@ class LikelihoodSums(DataSums):
         largest = self._squares / 2 + (w @ means) * (lengths + means.max())  # what a logarithm is summed from
         return np.append(qw.sum(axis=0) * means + lengths @ qw, self.q @ (np.abs(logs) + 2 * largest))
 
+    def seen(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        return np.zeros(len(centre)), centre + deviations - self._middle, float(np.sqrt(self._squares.max()))
+
     def losses(self, params: np.ndarray) -> np.ndarray:
         return -self._logs(params)[0]
 
@@ -163,7 +170,6 @@ class DataPlan(Plan):
     def __init__(self, sums: DataSums, present: np.ndarray) -> None:
         self._sums, self.present = sums, present
         self.nodes = len(sums.x)
-        self._radius = float(np.sqrt((sums.x**2).sum(axis=1).max()))
 
     def _enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         return np.ascontiguousarray(state.centre), np.ascontiguousarray(state.deviations[self.present])
@@ -175,7 +181,7 @@ class DataPlan(Plan):
             scales = self._sums.scales(centre, deviations)
             nothing = np.zeros(len(scales))
             demand = Demand(Majorant(nothing, nothing, nothing, nothing), np.append(np.linalg.norm(rows, axis=1), abs(value)), scales)
-            errors = rounding(demand, 64 * self._sums.chain, centre, deviations, self._radius)
+            errors = rounding(demand, 64 * self._sums.chain, *self._sums.seen(centre, deviations))
         zero = Parts(0.0, np.zeros(state.n))
         bound = Parts(float(errors[-1]), spread_rows(errors[:-1], self.present))
         return Evaluation(value, np.zeros(state.k), spread_rows(rows, self.present), bound.value, bound.grad, Bounds(zero, zero, bound))

@@ -29,12 +29,12 @@ from overparam.verification import verify
 __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MonteCarlo", "Objective", "Rule", "ScoreMatching",
     "Sobol",
-    "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "em", "every", "experiments",
+    "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "distances", "em", "every", "experiments",
     "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "theory",
     "verify",
 ]
 
-_LAZY = ("experiments", "plotting", "rates", "regimes", "stationary", "theory")
+_LAZY = ("distances", "experiments", "plotting", "rates", "regimes", "stationary", "theory")
 
 
 def __getattr__(name: str):

@@ -12,6 +12,7 @@ import overparam as op
 from overparam.cli import app
 from overparam.experiments.registry import check_settings, defaults
 from overparam.experiments.zhang2025 import phase_boundary_runs as runs
+from overparam.experiments.zhang2025.phase_boundary_em import measure_growth
 from overparam.experiments.zhang2025.phase_boundary_runs import Dynamics, bisect, first_order_bias, growth, profile
 
 NAME = "zhang2025.phase_boundary"
@@ -59,6 +60,16 @@ def test_growth_is_the_product_of_the_factors_of_the_steps():
     assert_allclose(36.0 - growth(6.0, n, small), first_order_bias(6.0, n, small), rtol=1e-3)
 
 
+def test_under_gradient_em_a_small_spread_grows_by_half_the_square_of_the_distance(result):
+    for (_, M), one in result.em.items():
+        assert one.message == "" and abs(one.measured - M**2 / 2) < 1e-5 * M**2
+    eta, centre, total = 0.02, 6.0, 0.0
+    while centre > 6e-4:
+        total, centre = total + np.log1p(eta / 3 * centre**2), centre * (1 - eta / 3)
+    descent = measure_growth(3, 6.0, profile("equispaced", 3), eta, 1e-7, 1e-6)
+    assert_allclose([descent.measured, descent.predicted], total, rtol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["equispaced", "one near", "one far", 0, 7])
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_profiles_have_mean_0_and_root_mean_square_1(name, n):
@@ -94,8 +105,9 @@ def test_data_picture_summary(result, tmp_path):
     assert_allclose(data.kappa_low - data.log_epsilon_low, data.growth)
     with xarray.open_dataset(result.save(tmp_path / "border.nc")) as again:
         assert json.loads(again.attrs["settings"])["M"] == [3.0, 12.0]
-    assert len(result.draw().axes) == 2
-    assert len(result.summary().splitlines()) == 1 + 4 + 2
+    assert len(result.draw().axes) == 3
+    assert_allclose(data.em_growth.sel(n=3), [4.5, 72.0], rtol=1e-4)
+    assert len(result.summary().splitlines()) == 1 + 4 + 2 + 3
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from overparam._validation import check_positive, check_real
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
 from overparam.experiments.result import ExperimentResult
+from overparam.experiments.zhang2025.phase_boundary_em import Growth, measure_growth
 from overparam.experiments.zhang2025.phase_boundary_runs import (
     Bracket,
     Dynamics,
@@ -30,6 +31,7 @@ from overparam.experiments.zhang2025.phase_boundary_runs import profile as posit
 from overparam.planning import Auto
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from xarray import Dataset
 
@@ -53,11 +55,14 @@ class PhaseBoundaryResult(ExperimentResult):
     points : dict
         A :class:`~overparam.experiments.zhang2025.phase_boundary_runs.Bracket` of :math:`\kappa=\ln\varepsilon^*+G` for each
         (n, d, profile, M): all parameters converge at ``low`` and not at ``high``. Fewer if Ctrl-C came in between.
+    em : dict
+        A :class:`~overparam.experiments.zhang2025.phase_boundary_em.Growth` for each (n, M): under gradient EM.
     stopped : str
         Where Ctrl-C came, in words; empty if it did not.
     """
 
     points: dict[Key, Bracket]
+    em: dict[tuple[int, float], Growth] = field(default_factory=dict)
     stopped: str = ""
 
     @property
@@ -67,7 +72,7 @@ class PhaseBoundaryResult(ExperimentResult):
 
     def finished(self) -> PhaseBoundaryResult | None:
         """Return what was computed; None if there is nothing."""
-        return self if self.points else None
+        return self if self.points or self.em else None
 
     def growth(self, M: float, n: int) -> float:
         """G: M² in gradient flow, the exact sum in gradient descent."""
@@ -90,11 +95,11 @@ class PhaseBoundaryResult(ExperimentResult):
         return list(dict.fromkeys(key[:3] for key in self.points))
 
     def figure(self) -> Figure:
-        r"""Return the picture: :math:`\ln\varepsilon^*` against M² beside the line -M² + κ, and κ against M with its intervals."""
+        r"""Return the picture: :math:`\ln\varepsilon^*` against M², κ against M with its intervals, and the growth under both losses."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8.2, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(11.4, 3.4), layout="constrained")
+        left, right, growths = figure.subplots(1, 3)
         kinds = list(dict.fromkeys((n, profile) for n, _, profile in self.curves()))
         for n, d, profile in self.curves():
             M, low, high = self.curve(n, d, profile)
@@ -115,11 +120,30 @@ class PhaseBoundaryResult(ExperimentResult):
         right.set_ylabel(r"$\ln\varepsilon^*+M^2$" if self.settings["step_size"] is None
                          else r"$\ln\varepsilon^*+\sum\ln(1+4\eta M_k^2/n)$")
         right.legend(frameon=False, fontsize="x-small")
-        for letter, ax in zip("ab", (left, right), strict=True):
+        self._draw_growth(growths)
+        for letter, ax in zip("abc", (left, right, growths), strict=True):
             ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize="small")
         return figure
+
+    def _draw_growth(self, ax: Axes) -> None:
+        """Growth of a small spread in nats: measured under gradient EM, and what score matching's border rests on."""
+        numbers = list(dict.fromkeys(n for n, _ in self.em))
+        for number, n in enumerate(numbers):
+            found = sorted((M, one.measured, one.predicted) for (m, M), one in self.em.items() if m == n)
+            M, measured, predicted = np.array(found).T
+            colour = plotting.COLOURS[number % len(plotting.COLOURS)]
+            ax.plot(M**2, measured, "os^vD"[number % 5], markersize=4 + 3 * number, markerfacecolor="none", color=colour,
+                    label=f"gradient EM, $n={n}$")
+            ax.plot(M**2, predicted, "--", color=colour, linewidth=1)
+            ax.plot(M**2, [self.growth(value, n) for value in M], ":", color=colour if self.settings["step_size"] else "0.4", linewidth=1.2)
+        flow = self.settings["step_size"] is None
+        ax.plot([], [], "--", color="0.4", linewidth=1, label=r"$M^2/2$" if flow else r"$\sum\ln(1+\eta M_k^2/n)$")
+        ax.plot([], [], ":", color="0.4", linewidth=1.2, label="$M^2$: score matching" if flow else "score matching")
+        ax.set_xlabel("$M^2$")
+        ax.set_ylabel("growth of a small spread, nats")
+        ax.legend(frameon=False, fontsize="x-small")
 
     def to_xarray(self) -> Dataset:
         """Return the data over n, d, profile and M; NaN where nothing was computed."""
@@ -136,6 +160,11 @@ class PhaseBoundaryResult(ExperimentResult):
             fields["growth"][at] = self.growth(key[3], key[0])
             runs[at], messages[at] = point.runs, point.message
         data = {name: (tuple(axes), values) for name, values in {**fields, "runs": runs, "message": messages.astype(str)}.items()}
+        em = {name: np.full((shape[0], shape[3]), np.nan) for name in ("em_growth", "em_growth_predicted")}
+        for (n, M), one in self.em.items():
+            at = axes["n"].index(n), axes["M"].index(M)
+            em["em_growth"][at], em["em_growth_predicted"][at] = one.measured, one.predicted
+        data |= {name: (("n", "M"), values) for name, values in em.items()}
         return xarray.Dataset(data, coords={**axes, "profile": [str(name) for name in axes["profile"]]}, attrs=self.attributes())
 
     def summary(self) -> str:
@@ -157,6 +186,10 @@ class PhaseBoundaryResult(ExperimentResult):
             if middle.size:
                 lines.append(f"n={n}, d={d}, {profile_label(profile)}: kappa {middle.min():.4f} to {middle.max():.4f} "
                              f"over M = {M.min():g} to {M.max():g}")
+        if self.em:
+            lines.append("gradient EM: nats by which a spread of 1e-200 grew, the first order, and score matching's (EM has no border)")
+        for (n, M), one in self.em.items():
+            lines.append(f"{n:3d} {M:6g}  {one.measured:10.4f}  {one.predicted:10.4f}  {self.growth(M, n):10.4f}  {one.message}".rstrip())
         if self.interrupted:
             lines.append(f"interrupted {self.reached}: these are the points that were finished")
         return "\n".join(lines)
@@ -188,6 +221,10 @@ def _point(key: Key, low: float, high: float, settings: dict[str, Any]) -> Brack
     return bisect(all_converge, low, high, settings["resolution"])
 
 
+def _em(n: int, M: float, settings: dict[str, Any]) -> Growth:
+    return measure_growth(n, M, positions_of(settings["profile"][0], n), settings["step_size"], settings["tol"], settings["rtol"])
+
+
 @register(NAME, check=_checked, result=PhaseBoundaryResult)
 def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1, 2),
                    M: float | Sequence[float] = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0),
@@ -200,6 +237,9 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
     standard deviation :math:`\varepsilon` along the other axes. To first order differences along :math:`e_1` grow by
     :math:`e^G` on the way to the target, :math:`G=M^2` in gradient flow and :math:`\sum_k\ln(1+4\eta M_k^2/n)`,
     :math:`M_{k+1}=(1-2\eta/n)M_k`, in gradient descent; so :math:`\kappa=\ln\varepsilon^*+G` should not depend on M.
+
+    Under gradient EM the same spread grows by :math:`M^2/2` only, and all parameters converge however large it is: there is no border. That
+    growth is measured from a spread of 1e-200 in one dimension.
 
     About a minute on two cores in gradient flow. ``joblib.parallel_config(n_jobs=2)`` or `n_jobs` share the points out.
 
@@ -256,6 +296,8 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
     middle = sorted(settings["M"])[len(settings["M"]) // 2]
     first = [((*group, middle), *EXPECTED, settings) for group in groups]
     found: dict[Key, Bracket] = {}
+    pairs = [(n, M, settings) for n in settings["n"] for M in settings["M"]]
+    em: dict[tuple[int, float], Growth] = {}
     total, where = len(groups) * len(settings["M"]), "before the first point"
     try:
         for (key, *_), point in in_parallel(_point, first, n_jobs, progress, total):
@@ -266,11 +308,14 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
         for (key, *_), point in in_parallel(_point, others, n_jobs, progress, total, done=len(first)):
             found[key] = point
             where = f"after {len(found)} of {total} points"
+        for (n, M, _), one in in_parallel(_em, pairs, n_jobs, progress, len(pairs)):
+            em[n, M] = one
+            where = f"after {len(em)} of {len(pairs)} runs under gradient EM"
     except KeyboardInterrupt:
         if not found:
             raise KeyboardInterrupt(where) from None
-        return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), where)
-    return PhaseBoundaryResult(NAME, settings, _ordered(found, settings))
+        return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), em, where)
+    return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), em)
 
 
 def _around(point: Bracket, resolution: float) -> tuple[float, float]:

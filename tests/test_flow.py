@@ -359,3 +359,12 @@ def test_bad_extensions():
                               ({"t_end": 1.0}, r"t_end must be above the flow time 1"), ({"t_end": 2.0, "rtol": 1.0}, r"rtol must be")):
         with pytest.raises(ValueError, match=message):
             run.extend(**settings)
+
+
+@pytest.mark.parametrize("distance, log_scale", [(1e6, -1e4), (1e13, -1e11)])
+def test_growth_by_any_number_of_nats_in_one_step_of_the_integrator(distance, log_scale):
+    """From 0, one of two is offset towards the target by e^log_scale: it takes the target (Theorem 3.4), the other stays."""
+    obj = op.ScoreMatching(op.Gaussian([distance]), rule=op.Auto(tol=1e-8))
+    flow = op.gradient_flow(obj, op.init.around([0.0], [[1.0], [0.0]], log_scale=log_scale), t_end=400.0, rtol=1e-6, record=FEW)
+    assert flow.status == "completed"
+    assert_allclose(flow.final.ravel(), [distance, 0.0], atol=0.1)  # of the other's way: it moves by about 1/M0 times ln M0

@@ -35,6 +35,7 @@ _LOST = 0.1  # a column in which that makes up more than this is kept still
 _NARROW, _STRETCH = 13.0, 4.0  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
+_WILD = 10.0  # far more than an entry of y (logarithms, and numbers of order one) changes in a step
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
 
 
@@ -194,6 +195,19 @@ class Chart:
         if growth <= 0 or np.abs(rate).max() > _STRAIGHT * growth:
             return None
         return self.state(y + _PART / growth * rate)
+
+    def room(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest entries that a step from y may lead to.
+
+        Amplitudes far below 1 may grow to it at once, whatever their logarithm is: all is linear there. And a centre that falls
+        exponentially falls through all orders in one step of logarithmic time.
+        """
+        far = _WILD + np.abs(y)
+        lowest, highest = y - far, y + far
+        highest[self._g] = np.maximum(highest[self._g], -self._levels)
+        if self.far:
+            lowest[0] -= 1000.0 + np.abs(y[0])
+        return lowest, highest
 
     def motion(self, plan: Plan) -> Motion | None:
         """This chart's slope and the plan's box in compiled form; None where the plan has none, or some parameters do not move."""

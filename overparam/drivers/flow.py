@@ -32,7 +32,6 @@ __all__ = ["gradient_flow"]
 _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
 _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
 _SHRUNK = 0.4  # a plan is looked at again when velocities fall to this part of what they were
-_WILD = 10.0  # far more than an entry of y (logarithms, and numbers of order one) changes in a step
 
 
 class _Flow(Stepper):
@@ -194,6 +193,11 @@ class _Flow(Stepper):
         if solver.status == "failed":
             raise RuntimeError(f"the integrator gave up at flow time {self._now():.6g} of {self._times[-1]:.6g} (rtol={self._rtol:g}): "
                                f"{said} Raise rtol, or lower the rule's tolerance")
+        if not np.isfinite(solver.y).all():  # LSODA takes a step that no number contradicts
+            self._solver, self._first = None, (solver.t - (self._reached[0] if fresh else solver.t_old)) / 10
+            if not self._first > 4 * np.spacing(self._reached[0]):
+                raise RuntimeError(f"the gradient is not finite just after flow time {self._now():.6g}")
+            return
         state, same = None, True
         if self._speed < self._least or self._motion is None or not self._motion.inside(solver.y):
             state = chart.state(solver.y)
@@ -214,9 +218,8 @@ class _Flow(Stepper):
             self._solver = None
 
     def _cut_around(self, y: np.ndarray) -> None:
-        """No step changes an entry of y by more than this; where the iterates of Newton's method do, they are cut."""
-        room = _WILD + np.abs(y)
-        self._lowest, self._highest = y - room, y + room
+        """Where the iterates of Newton's method leave what a step may do, they are cut."""
+        self._lowest, self._highest = self._chart.room(y)
 
     def _agree(self, old: Plan, new: Plan, y: np.ndarray) -> bool:
         """Whether the velocities at y under two plans are the same to the integrator.

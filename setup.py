@@ -44,6 +44,8 @@ HEADERS = [
 ]
 HESSIAN_KERNELS = ["hessian_v4", "hessian_v3", "hessian_baseline", "hessian_portable"]
 HESSIAN_HEADERS = ["cpu.h", "vector.h", "softmax.h", "hessian.h", "hessian_kernel.h"]
+REVERSE_KERNELS = ["reverse_fisher_v4", "reverse_fisher_v3", "reverse_fisher_baseline", "reverse_fisher_portable"]
+REVERSE_HEADERS = ["evaluator.h", "cpu.h", "vector.h", "softmax.h", "reverse_fisher.h", "reverse_fisher_kernel.h"]
 
 
 def extension(name, sources=(), headers=()):
@@ -74,6 +76,7 @@ extensions = [
     extension("chart", headers=["evaluator.h", "chart.h"]),
     extension("sampling"),
     extension("hessian", sources=HESSIAN_KERNELS, headers=HESSIAN_HEADERS),
+    extension("reverse_fisher", sources=REVERSE_KERNELS, headers=REVERSE_HEADERS),
 ]
 
 setup(

@@ -142,3 +142,26 @@ def likelihood_hessian(nodes, weights, params, log_weights):
     one = np.eye(n)
     pair = np.einsum("bi,bj->bij", w, w) - np.einsum("bi,ij->bij", w, one)
     return np.einsum("b,bij,bia,bjc->iajc", weights, pair, e, e) + np.einsum("b,bi,ij,ac->iajc", weights, w, one, np.eye(k))
+
+
+def reverse_fisher(nodes, weights, params, log_weights, means, log_teacher):
+    """Value and gradient of the reverse Fisher divergence, nodes ``mu_i + z`` for the standard normal nodes z (N, k).
+
+    ``F = sum_i pi_i sum_b q |v - t|^2`` and ``g_i = 2 pi_i sum_b q [D - C* D + (C - C*)(mu_i - v)]`` with ``D = v - t`` and the posterior
+    covariances C of the student, C* of the teacher of `means` (m, k), all at ``mu_i + z_b``.
+    """
+    pi = np.exp(log_weights - log_weights.max())
+    pi /= pi.sum()
+    value, rows = 0.0, np.empty(params.shape)
+    for i, mean in enumerate(params):
+        x = mean + nodes
+        w, teacher = softmax_weights(x, params, log_weights), softmax_weights(x, means, log_teacher)
+        v, t = w @ params, teacher @ means
+        off, off_teacher = params - v[:, None, :], means - t[:, None, :]
+        C = np.einsum("bj,bja,bjc->bac", w, off, off)
+        C_teacher = np.einsum("bj,bja,bjc->bac", teacher, off_teacher, off_teacher)
+        D = v - t
+        value += pi[i] * (weights @ np.sum(D * D, axis=1))
+        term = D - np.einsum("bac,bc->ba", C_teacher, D) + np.einsum("bac,bc->ba", C - C_teacher, mean - v)
+        rows[i] = 2.0 * pi[i] * (weights @ term)
+    return value, rows

@@ -89,6 +89,38 @@ def mixture_score_matching(params, weights, means, teacher_weights, scale, rtol=
     return result[0], result[1:].reshape(n, d)
 
 
+def reverse_fisher(params, weights, means, teacher_weights, scale, rtol=1e-11, max_subdivisions=20_000):
+    """Reverse Fisher divergence and its (n, d) gradient, every row to `rtol` of its entry in `scale` (loss first, then rows).
+
+    Only |v - v*|^2 times the student's density is written down; derivatives are complex steps of both factors.
+    """
+    n, d = params.shape
+    unit = np.concatenate([[scale[0]], np.repeat(scale[1:], d)])
+    unit = np.where(unit > 0, unit, 1.0)
+    step = 1e-30
+
+    def product(x, at, target):
+        density = np.exp(-0.5 * ((x[:, None] - at) ** 2).sum(axis=2)) @ weights / (2 * np.pi) ** (d / 2)
+        return density * ((_weights_and_mean(x, at, weights)[1] - target) ** 2).sum(axis=1)
+
+    def integrand(x):
+        target = _weights_and_mean(x, means, teacher_weights)[1]
+        parts = [product(x, params, target)]
+        for i in range(n):
+            for k in range(d):
+                moved = params.astype(complex)
+                moved[i, k] += 1j * step
+                parts.append(product(x, moved, target).imag / step)
+        return np.stack(parts, axis=1) / unit
+
+    found = cubature(integrand, params.min(axis=0) - HALF_WIDTH, params.max(axis=0) + HALF_WIDTH, rule="gk21", rtol=0, atol=rtol,
+                     max_subdivisions=max_subdivisions)
+    if found.status != "converged":
+        raise RuntimeError("the oracle did not converge")
+    result = found.estimate * unit
+    return result[0], result[1:].reshape(n, d)
+
+
 def mixture_scales(params, weights, means, teacher_weights):
     """(1 + n,) integrals, roughly, of what the terms of loss and rows add up to in size: what rounding is proportional to."""
     d = params.shape[1]

@@ -1,0 +1,431 @@
+"""The plan of the reverse Fisher divergence: one rule at every student mean, which moves with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import fsum
+from typing import Any
+
+import numpy as np
+
+from overparam._softmax import posterior_mean
+from overparam.certificate import Bounds, Demand, Parts
+from overparam.geometry import DROPPED, align
+from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
+from overparam.objectives.reverse_bounds import Lengths, grid_error, smallest_axis
+from overparam.planning import Auto, TooHardError
+from overparam.quadrature import NEUTRAL, Axis, Frame, GaussHermite, Grid, Layout, Rule, Trapezoid, fixed_layout, hermite_axis
+from overparam.state import State
+
+__all__ = ["ReversePlan", "losses"]
+
+_EPS = np.finfo(np.float64).eps
+_TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
+_SMALL = 0.25  # bound on the logits up to which the kernel forms weights as a difference from pi
+_MOVING = 0.05  # spread up to which all logits are small on the few nodes that are needed then, and the centre moves on its own
+_SHRUNK = 0.9  # a plan is made anew at the latest when the loss or a row falls to this part of what it was planned for
+_AIM = 0.4  # part of the tolerance that a plan for a run aims at: the rest is for what changes inside the box
+_GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow
+_ROOM = 0.25  # part of the largest distance from the teacher by which means may move
+_STORED = 20_000_000  # nodes that are written out; with three axes 640 MB
+_HALF_WIDTH = 8.3  # the normal tail beyond it is 5e-17
+_TRIES = 8
+
+
+def losses(z: np.ndarray, params: np.ndarray, weights: np.ndarray, means: np.ndarray, teacher_weights: np.ndarray) -> np.ndarray:
+    r"""(N,) integrand of the loss at standard normal points z (N, k): :math:`\sum_i\pi_i\|D(\mu_i+z)\|^2`."""
+    total = np.zeros(len(z))
+    for mean, share in zip(params, weights, strict=True):
+        apart = posterior_mean(mean + z, params, weights) - posterior_mean(mean + z, means, teacher_weights)
+        total += share * (apart**2).sum(axis=1)
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a rule finds at a state, in the plan's frame, and what bounds and tolerances are proportional to: (q,) arrays."""
+
+    evaluation: Evaluation
+    demand: Demand
+
+
+class ReversePlan(Plan):
+    """A plan over nodes :math:`\\mu_i+z`.
+
+    Parameters
+    ----------
+    state : State
+        Where the plan is made.
+    means, teacher_weights : (m, k) and (m,) arrays
+        Teacher means in the state's coordinates.
+    weights : (n,) array
+        The student's mixture weights.
+    rule : Rule
+    previous : ReversePlan, optional
+        The plan that no longer serves.
+    roomy : bool
+        Whether the plan is for a run, and should leave room to move, or for this state alone.
+    """
+
+    def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
+                 previous: ReversePlan | None = None, roomy: bool = True) -> None:
+        self._rule, self._weights, self._means, self._shares = rule, weights, means, teacher_weights
+        centred = state.deviations - state.deviations.mean(axis=0)
+        extent = np.linalg.norm(centred, axis=1).max()
+        distance = np.linalg.norm(state.centre + state.deviations.mean(axis=0) - means, axis=1).min()
+        self._moving = bool(state.log_scale) or (len(means) == 1 and bool(np.ptp(weights) == 0) and bool(extent < _MOVING))
+        self._own = self._moving or bool(extent < _TIGHT * distance)
+        centre, deviations = self._split(state)
+        self._axes = align(deviations, means)
+        deviations = deviations @ self._axes
+        self._frame = Frame(params=centre @ self._axes + deviations, deviations=deviations, weights=weights, means=means @ self._axes,
+                            teacher_weights=teacher_weights, roomy=roomy)
+        self._teacher = np.ascontiguousarray(self._frame.means)
+        self._roomy, self._reduced = roomy, state.basis is not None
+        self._found: tuple | None = None
+
+        def probe(layout: Layout) -> Demand:
+            evaluator = self._evaluator_of(layout)
+            look = self._look(evaluator, layout, *self.enter(state))
+            self._found = layout, evaluator, look.demand
+            return look.demand
+
+        known = None
+        if previous is not None and previous._moving == self._moving and not previous._layout.sampled:
+            known = previous._look(previous._evaluator, previous._layout, *previous.enter(state)).demand
+        self._row_floor, self._value_floor = np.zeros(state.n), 0.0
+        self._layout = self._laid_out(probe, known)
+        if self._found is None or self._found[0] is not self._layout:
+            probe(self._layout)
+        self._evaluator, demand = self._found[1:]
+        if isinstance(rule, Auto) and not self._layout.sampled:
+            self._set_floors(demand, rule.tol)
+        self._remake = lambda at, other: ReversePlan(at, means, teacher_weights, weights, other, roomy=False)
+        self.nodes = self._layout.grids[0].size * state.n
+        self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
+
+    def _laid_out(self, probe: Callable[[Layout], Demand], known: Demand | None) -> Layout:
+        """The layout of the rule: one grid or cloud of standard normal points, the same around every mean."""
+        rule, frame = self._rule, self._frame
+        if isinstance(rule, Auto):
+            try:
+                return self._certified(rule, probe, known)
+            except TooHardError:
+                if not rule.sampling:
+                    raise
+                layout = rule.fallback.layout(frame)
+        elif isinstance(rule, Trapezoid):
+            orders = (rule.orders,) * frame.rank if isinstance(rule.orders, int) else rule.orders
+            if len(orders) < frame.rank:
+                raise ValueError(f"orders has {len(orders)} entries and the means differ along {frame.rank} axes: give one number or at "
+                                 f"least {frame.rank} (widest axis first)")
+            self._check_stored(np.prod([float(order) for order in orders[:frame.rank]]))
+            half = _HALF_WIDTH if rule.half_width is None else rule.half_width
+            axes = tuple(_spaced(order, half) for order in orders[:frame.rank])
+            layout = fixed_layout(frame, (Grid(axes + (hermite_axis(1),) * (frame.params.shape[1] - frame.rank)),), np.zeros(0), 0.0)
+        else:
+            layout = rule.layout(frame)
+        self._check_stored(layout.grids[0].size)
+        return replace(layout, grids=layout.grids[:1])
+
+    @staticmethod
+    def _check_stored(size: float) -> None:
+        if size > _STORED:
+            raise ValueError(f"the rule makes {size:.3g} nodes, more than the {_STORED:g} that fit around every mean: use smaller orders, "
+                             "one per axis (widest axis first), or op.Auto(tol)")
+
+    def _certified(self, rule: Auto, probe: Callable[[Layout], Demand], known: Demand | None) -> Layout:
+        """Grids of fewer and more nodes until the bound meets the tolerance."""
+        frame, (n, k) = self._frame, self._frame.params.shape
+        lengths, anywhere = self._lengths, np.full(k, np.inf)
+        if frame.rank == 0:
+            return Layout((Grid((hermite_axis(1),) * k),), -anywhere, anywhere, np.zeros(k), np.zeros(k), np.zeros(n))
+        if not np.isfinite(np.square(frame.params).sum()):
+            raise rule._too_hard(frame, np.inf)
+        growth = 1.0 if not frame.roomy else _GROWTH_ALONE if frame.rank == 1 else _GROWTH
+        high = growth * frame.spreads + (0.001 * (frame.spreads > 0.01) if frame.roomy else 0.0)
+        wider, aim = lengths.grown(growth), (_AIM if frame.roomy else 0.9) * rule.tol
+        targets = 1e-3 * lengths.real(self._moving) if known is None else known.targets(aim)
+        for _ in range(_TRIES):
+            layout = self._designed(rule, wider, high, 0.9 * targets)
+            demand = probe(layout)
+            targets = demand.targets(aim)
+            error = sum(grid_error(layout.grids[0], high, frame.teacher_spreads, wider, self._moving))
+            if (error <= demand.targets(rule.tol)).all():
+                return layout
+        raise rule._too_hard(frame, layout.size * n, cancels=True)
+
+    def _designed(self, rule: Auto, lengths: Lengths, high: np.ndarray, targets: np.ndarray) -> Layout:
+        """The grid whose bound at spreads up to `high` is below `targets` (q,), with the box in which it may be used."""
+        frame, n = self._frame, len(self._frame.params)
+        widest = np.maximum(high, frame.teacher_spreads)
+        axes = []
+        for spread, other, size in zip(high, frame.teacher_spreads, widest, strict=True):
+            if size <= NEUTRAL * widest.max():
+                axes.append(hermite_axis(1))
+            else:
+                axes.append(smallest_axis(spread, other, lengths, self._moving, targets / frame.rank))
+        size = float(np.prod([float(axis.order) for axis in axes]))
+        if size * n > rule.max_nodes or size > _STORED:
+            raise rule._too_hard(frame, size * n)
+        wide = np.array([axis.step is not None for axis in axes])
+        pad = _ROOM * lengths.farthest.max()
+        if not frame.roomy:
+            return Layout((Grid(tuple(axes)),), frame.params.min(axis=0), frame.params.max(axis=0), high, high, np.zeros(n))
+        return Layout((Grid(tuple(axes)),), frame.params.min(axis=0) - pad, frame.params.max(axis=0) + pad,
+                      np.where(wide, 0.7 * frame.spreads, 0.0) - 1e-300, high, np.zeros(n))
+
+    def _set_floors(self, demand: Demand, tol: float) -> None:
+        """Rows and loss below which the plan's bound would miss the tolerance; 0 where it is below their rounding anyway."""
+        if not self._roomy or self._frame.rank == 0:
+            return
+        growth = _GROWTH_ALONE if self._frame.rank == 1 else _GROWTH
+        error = sum(grid_error(self._layout.grids[0], self._layout.spread_high, self._frame.teacher_spreads, self._lengths.grown(growth),
+                               self._moving))
+        floors = np.where(error <= demand.floors, 0.0, np.minimum(error / tol, _SHRUNK * demand.magnitudes))
+        self._row_floor, self._value_floor = np.ascontiguousarray(floors[:len(self._weights)]), float(floors[-1])
+
+    @property
+    def _lengths(self) -> Lengths:
+        return Lengths.of(self._frame.params, self._frame.deviations, self._weights, self._frame.means)
+
+    def _evaluator_of(self, layout: Layout, part: slice = slice(None)) -> Any:
+        from overparam._core.reverse_fisher import Evaluator
+
+        nodes, weights = layout.grids[0].points()
+        nodes, weights = nodes[part], weights[part]
+        with np.errstate(divide="ignore"):
+            return Evaluator(np.ascontiguousarray(nodes.T), np.ascontiguousarray(weights / weights.sum()), self._teacher,
+                             np.log(self._frame.teacher_weights), np.log(self._weights))
+
+    # --- coordinates -------------------------------------------------------------------------------------------------
+
+    def _split(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and deviations as the plan keeps them: around the student's own mean, or around the origin."""
+        if not self._own:
+            return np.zeros(state.k), state.coordinates
+        mean = state.deviations.mean(axis=0)
+        centred = state.deviations - mean
+        if state.log_scale == 0.0 and np.abs(mean).max() <= np.abs(centred).max():  # well centred as it is: nothing is rounded
+            return state.centre, state.deviations
+        return state.centre + np.exp(state.log_scale) * mean, centred
+
+    def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (k,) and deviations (n, k) in the plan's frame."""
+        centre, deviations = self._split(state)
+        return np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
+
+    def settle(self, state: State) -> tuple[State, bool]:
+        """The same parameters around the centre from which this plan sees them, and whether that centre moves on its own."""
+        return state.moved(*self._split(state)), self._moving
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    @property
+    def compiled(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Capsule, axes and box: see :class:`Plan`."""
+        box = self._layout
+        return self._evaluator.capsule, self._axes, np.stack([box.low, box.high, box.spread_low, box.spread_high])
+
+    def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What centre (k,) and deviations (n, k) move along, without errors."""
+        mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
+        turned, middle = np.ascontiguousarray(deviations @ self._axes), np.ascontiguousarray(centre @ self._axes)
+        if self._moving:  # their mean is meant to be 0: what rounding makes of it is taken from the centre, which moves by less
+            middle -= [fsum(column) / len(turned) for column in turned.T]
+        self._evaluator.evaluate(middle, turned, 2 if self._moving else 1, mean_row, rows)
+        return (mean_row @ self._axes.T if self._moving else np.zeros(len(centre))), rows @ self._axes.T
+
+    def hessian(self, state: State) -> np.ndarray:
+        """(n, k, n, k) Hessian at `state` in the state's coordinates, by fourth-order differences of the rows on the plan's own nodes."""
+        centre, deviations = self.enter(state)
+        (n, k), step = deviations.shape, _DIFFERENCE * (1 + np.abs(centre + deviations).max())
+        columns = []
+        for unit in np.eye(n * k):
+            rows, spare = np.empty((4, n, k)), np.empty(k)
+            for row, factor in zip(rows, (1, -1, 2, -2), strict=True):
+                self._evaluator.evaluate(centre, deviations + factor * step * unit.reshape(n, k), 1, spare, row)
+            columns.append(((8 * (rows[0] - rows[1]) - (rows[2] - rows[3])) / (12 * step)).ravel())
+        found = np.array(columns)
+        found = ((found + found.T) / 2).reshape(n, k, n, k)
+        return np.einsum("pa,iajb,qb->ipjq", self._axes, found, self._axes, optimize=True)
+
+    def _look(self, evaluator: Any, layout: Layout, centre: np.ndarray, deviations: np.ndarray) -> _Look:
+        """Value and rows (errors not yet known), and what bounds and tolerances need."""
+        n, k = deviations.shape
+        mean_row, rows, scales, slopes = np.empty(k), np.empty((n, k)), np.empty(n), np.empty(n + 1)
+        value = evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
+        scale = evaluator.scales(centre, deviations, scales, slopes)
+        magnitudes = np.append(np.linalg.norm(rows, axis=1), abs(value))
+        plain = scales = np.append(scales, scale)
+        tight = self._tight_scales(layout, centre, deviations)
+        if tight is not None:
+            scales = np.minimum(scales, np.delete(tight, n))
+        if self._moving:
+            means = scales[:n].mean() if tight is None else tight[n]
+            scales, plain = np.insert(scales, n, means), np.insert(plain, n, plain[:n].mean())
+            magnitudes, slopes = np.insert(magnitudes, n, np.linalg.norm(mean_row)), np.insert(slopes, n, slopes[:n].mean())
+        blurred = None
+        if len(self._means) > 1 and self._roomy:
+            apart = np.linalg.norm(self._teacher - self._teacher[0], axis=1).max()
+            blurred = np.append(_EPS / 2 * apart * slopes[:-1], 0.0)
+        found = Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, np.full(n, np.nan))
+        return _Look(found, Demand(None, magnitudes, scales, slopes, plain, blurred))
+
+    def _tight_scales(self, layout: Layout, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray | None:
+        r"""(n + 2,) scales of rows, mean row and loss where all logits are small, against one Gaussian; None elsewhere.
+
+        With :math:`\delta` the longest deviation, :math:`\delta_c` the longest from their mean and a the length of what D is without z,
+        :math:`|D|\le a+3.1\,\delta\,\ell`, :math:`\ell=2\delta_c(\|z\|+\delta_c)`, and what is summed for a row is at most
+        :math:`\delta\,\delta_c^2(19\|z\|^2+12)`. Logits are wrong relative to themselves, hence the last factor.
+        """
+        tilt = np.linalg.norm(deviations - deviations.mean(axis=0), axis=1).max()
+        widest = np.linalg.norm(deviations[:, None] - deviations, axis=-1).max()
+        nodes, weights = (part for part in self._points(layout))
+        if len(self._means) > 1 or not np.linalg.norm(nodes, axis=1).max() * tilt + widest**2 / 2 < 0.99 * _SMALL:
+            return None
+        n, k = deviations.shape
+        second = float(weights @ (nodes**2).sum(axis=1)) / float(weights.sum())
+        longest = float(np.linalg.norm(deviations, axis=1).max())
+        still = float(np.linalg.norm(centre - self._teacher[0]) + np.linalg.norm(self._weights @ deviations))
+        summed = longest * tilt**2 * (19 * second + 12)
+        loss = 2 * still**2 + 2 * (3.1 * longest) ** 2 * 8 * tilt**2 * (second + tilt**2)
+        rows = 2 * self._weights * (summed if self._moving else still + summed)
+        return np.concatenate([rows, [2 / n * (still + summed), loss]]) * (1 + (k + 2) / 4)
+
+    def _points(self, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        known = getattr(self, "_known_points", None)
+        if known is None or known[0] is not layout:
+            known = self._known_points = layout, layout.grids[0].points()
+        return known[1]
+
+    def _rounding(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+        r"""(q,) bound on rounding; docs/numerics.md has the factor in front of the scales.
+
+        Chunks of 8 nodes are summed 32 at a time; logits are of size up to :math:`\Lambda` and, the teacher's,
+        :math:`\Lambda^*`. The teacher's means beside the first one are known to the rounding of their coordinates.
+        """
+        (n, k), nodes = deviations.shape, self._layout.grids[0].size
+        logit, target = self._logits(centre, deviations)
+        apart = float(np.linalg.norm(self._teacher[:, None] - self._teacher, axis=-1).max())
+        factor = min(nodes / 8, 32) + nodes / 256 + 24 + 6 * (k + 2) * (logit + target)
+        off = _EPS * factor * demand.scales + 2 * _EPS * apart * demand.slopes
+        if self._reduced:
+            lost = DROPPED * np.sqrt(n + len(self._means) - 1)
+            off += _EPS * lost * ((6 + 12 * logit + 12 * target) * demand.plain + 4 * apart * demand.slopes)
+        return off
+
+    def evaluate(self, state: State) -> Evaluation:
+        """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
+        centre, deviations = self.enter(state)
+        look = self._look(self._evaluator, self._layout, centre, deviations)
+        if self._layout.sampled:
+            found = self._sampled(look.demand, centre, deviations)
+        else:
+            bounds = self._bounds(look.demand, centre, deviations)
+            if isinstance(self._rule, GaussHermite):
+                bounds = self._vouched(state, look.evaluation, bounds)
+            found = replace(look.evaluation, value_error=bounds.total.value, grad_error=bounds.total.grad, bounds=bounds)
+        rows = None if found.replicates is None else found.replicates @ self._axes.T
+        return replace(found, centre_grad=found.centre_grad @ self._axes.T, grad=found.grad @ self._axes.T, replicates=rows)
+
+    def _bounds(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> Bounds:
+        """The bound at a state by its parts; a row of a tight state has its own error and that of the mean row."""
+        n = len(deviations)
+        lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
+
+        def parts(errors: np.ndarray) -> Parts:
+            return Parts(float(errors[-1]), errors[:n] + (errors[n] if self._moving else 0.0))
+
+        steps, edges = grid_error(self._layout.grids[0], np.ptp(deviations, axis=0), self._frame.teacher_spreads, lengths, self._moving)
+        return Bounds(parts(steps), parts(edges), parts(self._rounding(demand, centre, deviations)))
+
+    def _vouched(self, state: State, found: Evaluation, bounds: Bounds) -> Bounds:
+        """Where the remainder of Gauss–Hermite promises little: the difference to a certified plan, and that one's bound."""
+        if bounds.discretisation.value <= 1e-12 * found.value:
+            return bounds
+        try:
+            other = self._remake(state, Auto(tol=1e-10))
+        except TooHardError:
+            return bounds
+        truth, known = other.evaluate(state), bounds.discretisation
+        rows = (found.centre_grad + found.grad) @ self._axes.T
+        value = abs(found.value - truth.value) + truth.value_error
+        grad = np.linalg.norm(rows - truth.rows, axis=1) + truth.grad_error
+        return replace(bounds, discretisation=Parts(min(known.value, value), np.minimum(known.grad, grad)))
+
+    @cached_property
+    def _replicates(self) -> list:
+        cloud = self._layout.grids[0]
+        size = len(cloud.nodes) // cloud.replicates
+        return [self._evaluator_of(self._layout, slice(size * number, size * (number + 1))) for number in range(cloud.replicates)]
+
+    def _sampled(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> Evaluation:
+        """Mean over the replicates with its standard error (of a row: the root of its components' summed squares)."""
+        n, k = deviations.shape
+        values, means, rows = [], [], []
+        for evaluator in self._replicates:
+            mean_row, row = np.empty(k), np.empty((n, k))
+            values.append(evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, row))
+            means.append(mean_row if self._moving else np.zeros(k))
+            rows.append(row)
+        whole = np.array(rows) + np.array(means)[:, None]
+        root, floor = np.sqrt(len(values)), self._rounding(demand, centre, deviations)
+        return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
+                          float(np.hypot(np.std(values, ddof=1) / root, floor[-1])),
+                          np.hypot(np.linalg.norm(whole.std(axis=0, ddof=1) / root, axis=1), floor[:n]), replicates=whole)
+
+    def effective_samples(self, state: State) -> np.ndarray | None:
+        """(n,) number of points around each mean for a sampled plan: all of them count alike there. None for grids."""
+        return np.full(state.n, float(self._layout.grids[0].size)) if self._layout.sampled else None
+
+    def carries_integrand(self, state: State, few: float) -> bool:
+        """Whether a sampled loss rests on at least `few` effective samples."""
+        centre, deviations = self.enter(state)
+        shares = losses(self._layout.grids[0].nodes, centre + deviations, self._weights, self._teacher, self._frame.teacher_weights)
+        return bool(shares.max() == 0 or shares.sum() ** 2 >= few * (shares**2).sum())
+
+    def logits_are_exact(self, state: State) -> bool:
+        """Whether rounding leaves the logits two digits or more."""
+        centre, deviations = self.enter(state)
+        return max(self._logits(centre, deviations)) * (state.k + 2) * _EPS < 0.01
+
+    def _logits(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
+        """Largest sizes of the student's and of the teacher's logits."""
+        lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
+        reach, apart = float(np.linalg.norm(self._points(self._layout)[0], axis=1).max()), lengths.teacher_widest
+        return (lengths.widest * (reach + lengths.widest / 2),
+                apart * (reach + float(lengths.nearest.max()) + apart / 2) if len(self._means) > 1 else 0.0)
+
+    # --- validity and steps ------------------------------------------------------------------------------------------
+
+    def covers(self, state: State) -> bool:
+        """Whether coordinates and spreads are inside the plan's box."""
+        if state.log_scale and not self._moving:
+            return False
+        centre, deviations = self.enter(state)
+        params, spreads, box = centre + deviations, np.ptp(deviations, axis=0), self._layout
+        return bool((params.min(axis=0) >= box.low).all() and (params.max(axis=0) <= box.high).all()
+                    and (spreads >= box.spread_low).all() and (spreads <= box.spread_high).all())
+
+    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+        """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
+        from overparam._core.descent import REASONS, burst
+
+        centre, deviations = (part.copy() for part in self.enter(state))
+        box = self._layout
+        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, box.low, box.high,
+                                  box.spread_low, box.spread_high, self._row_floor, self._value_floor, ceiling)
+        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
+        return Burst(replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T), done, reason, value)
+
+
+def _spaced(order: int, half_width: float) -> Axis:
+    """A trapezoid axis of so many nodes, symmetric around 0."""
+    step = 2 * half_width / (order - 1)
+    z = step * (np.arange(order) - (order - 1) / 2)
+    return Axis(z, step / np.sqrt(2 * np.pi) * np.exp(-z * z / 2), step)

@@ -89,6 +89,27 @@ def test_growth_of_deviations_that_float64_cannot_hold():
     assert report.verdict == "verified" and report.conclusions[0].left > 140
 
 
+@pytest.mark.parametrize(("n", "d", "scale"), [(2, 1, 1e-12), (2, 2, 1e-12), (3, 3, 1e-11), (5, 2, 1e-9), (3, 1, 1e-8), (5, 3, 1e-12)])
+def test_growth_of_starts_that_float64_rounds(n, d, scale):
+    """Deviations of a few units in the last place of the centre that they are stored with; and a centre that is gone in the end."""
+    start = op.init.cluster(n=n, center=4 * np.ones(d) / math.sqrt(d), scale=scale, rng=1)
+    obj = objective(d, tol=1e-9)
+    runs = [op.gradient_flow(obj, start, t_end=t_end, record=op.log_spaced(20)) for t_end in (10.0, 100.0)]
+    runs += [op.gradient_descent(obj, start, step_size=eta * n, steps=100, record=op.log_spaced(20)) for eta in (0.02, 0.25, 0.5)]
+    for run in runs:
+        report = check("zhang2025.law_growth", run, confirm=False)
+        assert report.verdict == "verified", report.text()
+        for claim in report.conclusions:
+            assert abs(claim.left - claim.right) <= claim.error < 0.01
+
+
+def test_growth_of_a_sampled_run_is_not_judged():
+    start = op.init.cluster(n=3, center=[4.0, 0.0], scale=1e-12, rng=1)
+    obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]), rule=op.MonteCarlo(500, rng=0))
+    report = check("zhang2025.law_growth", op.gradient_descent(obj, start, step_size=0.05, steps=60), confirm=False)
+    assert report.verdict == "undecided" and "op.Auto() would decide" in report.reason
+
+
 def test_a_wrong_law_of_growth_is_violated(monkeypatch):
     run = op.gradient_descent(objective(1), op.State(np.array([3.0]), np.array([[1e-30], [-1e-30]])), step_size=0.05, steps=50)
     assert laws_growth.Growth().check(run, confirm=False).verdict == "verified"

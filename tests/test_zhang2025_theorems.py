@@ -129,8 +129,12 @@ def test_stationary_points(n, d):
     assert report.verdict == "verified", report.text()
     assert "changes sign" in named(report, "gradient").note
     assert report.measured["kind in the whole space (derived; the paper's maximum is along the curve)"] == "saddle"
+    assert all(one.tag == "published" for one in report.conclusions)
     if n == 7:  # not in the table
-        assert not any("s*" in one.words for one in report.conclusions)
+        assert not any("s*" in key for key in report.measured)
+    else:
+        assert_allclose(report.measured["s"], report.measured["s* of the pair (derived)"], atol=1e-8)
+        assert_allclose(report.measured["loss"], report.measured["loss at s* (derived)"], atol=1e-8)
 
 
 def test_a_point_beside_the_pair_is_not_called_stationary():
@@ -138,6 +142,16 @@ def test_a_point_beside_the_pair_is_not_called_stationary():
     assert report.verdict == "undecided" and "another may be" in report.reason
     with pytest.raises(ValueError, match="leave them out"):
         op.theory.check("zhang2025.theorem_3_1", LINE, [[1.0], [2.0], [3.0]], n=3)
+
+
+@pytest.mark.parametrize("rule", [op.GaussHermite(2), op.GaussHermite(12), op.MonteCarlo(400, rng=0), op.Auto(tol=1e-8), op.Auto(tol=0.1)])
+@pytest.mark.parametrize("params", [[[2.55055099], [-2.55055099], [0.0]], [[2.54], [-2.54], [0.0]], [[0.0], [0.0], [0.0]],
+                                    [[9.0], [9.0], [9.0]], [[4.0], [-4.0], [0.1]], [[1e-3], [-1e-3], [0.0]]])
+def test_no_point_refutes_that_there_is_one(rule, params):
+    report = op.theory.check("zhang2025.theorem_3_1", op.ScoreMatching(op.Gaussian([0.0]), rule=rule), params)
+    exact = isinstance(rule, op.Auto) and params[0] == [2.55055099]
+    assert report.verdict in (("verified", "undecided") if exact else ("undecided",)), report.text()
+    assert report.verdict == "verified" or not (exact and rule.tol < 1e-6)
 
 
 def test_offset_is_compared_in_logarithms():

@@ -14,6 +14,7 @@ The derivation is in docs/numerics.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import lgamma
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from overparam.quadrature import Axis, Grid, hermite_axis
 
-__all__ = ["Lengths", "axis_error", "grid_error", "lattice", "smallest_axis"]
+__all__ = ["Kept", "Lengths", "axis_error", "grid_error", "lattice", "smallest_axis"]
 
 _FRACTIONS = np.concatenate([np.linspace(0.02, 0.9, 40), 1 - np.geomspace(0.08, 1e-3, 10)])  # of the largest strip
 _ORDERS = np.arange(2, 65)  # above this a trapezoid axis is always the smaller one
@@ -55,26 +56,123 @@ class Lengths:
         """The same for student means that are `factor` times as far apart."""
         return replace(self, own=factor * self.own, widest=factor * self.widest)
 
-    def sizes(self, moving: bool, cos: np.ndarray, cos_teacher: np.ndarray) -> np.ndarray:
-        """(q, A) bounds for cosines (A,): of the n rows, or of n deviation rows and their mean where the centre moves, and of the loss."""
-        own, teacher = self.own[:, None] / cos, self.teacher[:, None] / cos_teacher
-        rows = own + teacher + self.widest**2 / 2 * self.own[:, None] / cos**3
-        rows += self.teacher_widest**2 / 2 * self.farthest[:, None] / cos_teacher**3
-        rows *= 2 * self.weights[:, None]
-        off = own + teacher
-        loss = self.weights @ (off * (2 * self.nearest[:, None] + off))
-        mean = rows.mean(axis=0)
-        return np.concatenate([rows + mean, mean[None], loss[None]] if moving else [rows, loss[None]])
+    def sizes(self, cos: np.ndarray, cos_teacher: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds for cosines (A,) of `rows` (r,), and of what their nodes add to the loss: two (r, A) arrays."""
+        own, teacher = self.own[rows, None] / cos, self.teacher[rows, None] / cos_teacher
+        found = own + teacher + self.widest**2 / 2 * self.own[rows, None] / cos**3
+        found += self.teacher_widest**2 / 2 * self.farthest[rows, None] / cos_teacher**3
+        off, share = own + teacher, self.weights[rows, None]
+        return 2 * share * found, share * off * (2 * self.nearest[rows, None] + off)
 
     def real(self, moving: bool) -> np.ndarray:
-        """(q,) bounds on the real axis."""
-        return self.sizes(moving, np.ones(1), np.ones(1))[:, 0]
+        """(q,) bounds on the real axis: of the rows (or deviation rows and their mean, where the centre moves) and of the loss."""
+        rows, loss = self.sizes(np.ones(1), np.ones(1), np.arange(len(self.own)))
+        return _joined(rows[:, 0], loss.sum(), moving)
+
+
+def _joined(rows: np.ndarray, loss: float, moving: bool) -> np.ndarray:
+    """(q,) array for rows (n,) and loss; a deviation row is a row less the mean of all."""
+    return np.append(np.append(rows + rows.mean(), rows.mean()) if moving else rows, loss)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    r"""Which means a row's integrand is taken to consist of: the others are too far away to be seen from its nodes.
+
+    At :math:`\mu_i+z` the weight of a mean at distance r is at most :math:`(w_j/w_i)^{1/2}`, in the mean at most
+    :math:`(\pi_j/\pi_i)^{1/2}e^{-r^2/8}`. Without it the spread along an axis may be much less, and with it the number of nodes.
+
+    Attributes
+    ----------
+    students, components : (n, n) and (n, m) bool arrays
+        Row i sees student j, component a.
+    """
+
+    students: np.ndarray
+    components: np.ndarray
+
+    @classmethod
+    def everything(cls, n: int, m: int) -> Kept:
+        """All are seen from everywhere."""
+        return cls(np.ones((n, n), dtype=bool), np.ones((n, m), dtype=bool))
+
+    @classmethod
+    def enough(cls, lengths: Lengths, where: tuple, targets: np.ndarray) -> Kept:
+        """As few as possible, at a cost below a tenth of `targets` (q,), at ``where = (params, deviations, means, teacher_weights)``."""
+        n = len(lengths.own)
+        found = []
+        for faint, own, total in _faintness(lengths, where):
+            order = np.argsort(faint, axis=1)
+            sums = np.cumsum(np.take_along_axis(faint, order, axis=1), axis=1)
+            with np.errstate(invalid="ignore", over="ignore"):
+                unseen = (sums * own[:, None] <= 0.05 * targets[:n, None]) & (sums * total[:, None] <= 0.05 / n * targets[-1])
+            mask = np.empty_like(unseen)
+            np.put_along_axis(mask, order, ~unseen, axis=1)
+            found.append(mask)
+        return cls(*found)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out."""
+        return bool(self.students.all() and self.components.all())
+
+    def left(self, lengths: Lengths, where: tuple) -> np.ndarray:
+        """(n + 1,) what the others change in rows and loss, in the integral and in the rule together."""
+        rows, loss = np.zeros(len(lengths.own)), 0.0
+        for (faint, own, total), mask in zip(_faintness(lengths, where), (self.students, self.components), strict=True):
+            sums = np.where(mask, 0.0, faint).sum(axis=1)
+            rows, loss = rows + own * sums, loss + float(total @ sums)
+        return np.append(rows, loss)
+
+    def spreads(self, deviations: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, k) spreads of the students and of the components that each row sees."""
+        def extent(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            if mask.all():
+                return np.broadcast_to(np.ptp(points, axis=0), (len(mask), points.shape[1]))
+            return np.array([np.ptp(points[row], axis=0) for row in mask])
+
+        return extent(deviations, self.students), extent(means, self.components)
+
+
+def _faintness(lengths: Lengths, where: tuple) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For students and components: (n, .) bounds on their weights around every mean, and (n,) what a unit of it costs row and loss.
+
+    Infinite for the mean itself and for the component nearest to it: these are always seen.
+    """
+    params, deviations, means, shares = where
+    n, k = params.shape
+    both = 1 + 2.3**k  # the integral's share is 1; a lattice of steps up to 2.5 sums a Gaussian, its weights made 1, to less than 2.3
+    off = 4 * lengths.weights * (lengths.nearest + lengths.own + lengths.teacher)
+    square = ((deviations[:, None] - deviations) ** 2).sum(axis=-1)
+    with np.errstate(under="ignore"):
+        students = both * np.sqrt(lengths.weights / lengths.weights[:, None]) * np.exp(-square / 8)
+    students[np.arange(n), np.arange(n)] = np.inf
+    widest, apart = lengths.widest, np.linalg.norm(params[:, None] - means, axis=-1)
+    out = [(students, 2 * lengths.weights * lengths.own * (2 + 3 * widest**2), off * lengths.own)]
+    first = apart.argmin(axis=1)
+    to = means - means[first][:, None]
+    square = (to**2).sum(axis=-1)
+    gap = np.einsum("iak,iak->ia", to, to / 2 - (params - means[first])[:, None])  # half the difference of squared distances
+    with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
+        theta = np.where(square > 0, np.clip(gap / square, 0.0, 1.0), 0.0)
+        components = both * np.exp(theta * np.log(shares / shares[first][:, None]) - theta * gap + theta**2 * square / 2)
+    components[np.arange(n), first] = np.inf
+    widest = lengths.teacher_widest
+    out.append((components, 2 * lengths.weights * (2 * lengths.teacher + widest**2 * (2 * lengths.farthest + lengths.teacher)),
+                off * lengths.teacher))
+    return out
 
 
 def _strips(spread: float, teacher_spread: float, top: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Half-widths a (A,) below the poles, and the two cosines there."""
     a = min(top, np.pi / max(spread, teacher_spread, 1e-300)) * _FRACTIONS
     return a, np.cos(a * spread / 2), np.cos(a * teacher_spread / 2)
+
+
+def _alike(spreads: np.ndarray, teacher_spreads: np.ndarray) -> list[tuple[float, float, np.ndarray]]:
+    """Rows (r,) with the same two spreads, and these."""
+    pairs, group = np.unique(np.column_stack([spreads, teacher_spreads]), axis=0, return_inverse=True)
+    return [(*pair, np.flatnonzero(group.ravel() == number)) for number, pair in enumerate(pairs)]
 
 
 def _trapezoid_front(steps: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -91,29 +189,32 @@ def _hermite_front(orders: np.ndarray, a: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(logs, 700.0))
 
 
-def axis_error(axis: Axis, spread: float, teacher_spread: float, lengths: Lengths, moving: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds (q,) and (q,) on what an axis errs by: discretisation, and truncation with what making its weights' sum 1 costs."""
+def axis_error(axis: Axis, spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Lengths,
+               moving: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (q,) and (q,) on what an axis errs by: discretisation, and truncation with what making its weights' sum 1 costs.
+
+    The spreads (n,) are those that each row sees.
+    """
     from scipy.special import ndtr
 
-    if axis.step is None:
-        if max(spread, teacher_spread) == 0:
-            return np.zeros(len(lengths.own) + 1 + moving), np.zeros(len(lengths.own) + 1 + moving)
-        a, cos, cos_teacher = _strips(spread, teacher_spread, 1e100)
-        front = _hermite_front(np.array([axis.order]), a)[0]
+    rows, loss = np.zeros(len(spreads)), 0.0
+    for spread, other, some in _alike(spreads, teacher_spreads):
+        if max(spread, other) == 0:
+            continue
+        a, cos, cos_teacher = _strips(spread, other, 1e100 if axis.step is None else 1.2 * 2 * np.pi / axis.step)
+        front = _hermite_front(np.array([axis.order]), a)[0] if axis.step is None else _trapezoid_front(np.array([axis.step]), a)[0]
         with np.errstate(over="ignore", under="ignore"):
-            return (front * lengths.sizes(moving, cos, cos_teacher)).min(axis=1), np.zeros(len(lengths.own) + 1 + moving)
-    a, cos, cos_teacher = _strips(spread, teacher_spread, 1.2 * 2 * np.pi / axis.step)
-    with np.errstate(over="ignore", under="ignore"):
-        steps = (_trapezoid_front(np.array([axis.step]), a)[0] * lengths.sizes(moving, cos, cos_teacher)).min(axis=1)
-    tails = float(ndtr(axis.nodes[0]) + ndtr(-axis.nodes[-1])) + abs(axis.weights.sum() - 1)
-    return steps, tails * lengths.real(moving)
+            own, whole = ((front * part).min(axis=1) for part in lengths.sizes(cos, cos_teacher, some))
+        rows[some], loss = own, loss + float(whole.sum())
+    edges = 0.0 if axis.step is None else float(ndtr(axis.nodes[0]) + ndtr(-axis.nodes[-1])) + abs(axis.weights.sum() - 1)
+    return _joined(rows, loss, moving), edges * lengths.real(moving)
 
 
 def grid_error(grid: Grid, spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Lengths,
                moving: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a tensor grid: the sums over its axes, neither above the trivial bound."""
-    parts = [axis_error(axis, spread, other, lengths, moving)
-             for axis, spread, other in zip(grid.axes, spreads, teacher_spreads, strict=True)]
+    """The same of a tensor grid, for spreads (n, k): the sums over its axes, neither above the trivial bound."""
+    parts = [axis_error(axis, own, other, lengths, moving)
+             for axis, own, other in zip(grid.axes, spreads.T, teacher_spreads.T, strict=True)]
     most = 2 * lengths.real(moving)
     return tuple(np.minimum(sum(part[kind] for part in parts), most) for kind in (0, 1))
 
@@ -125,25 +226,38 @@ def lattice(half_width: float, step: float) -> Axis:
     return Axis(z, step / np.sqrt(2 * np.pi) * np.exp(-z * z / 2), step)
 
 
-def smallest_axis(spread: float, teacher_spread: float, lengths: Lengths, moving: bool, shares: np.ndarray) -> Axis:
+def smallest_axis(spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Lengths, moving: bool, shares: np.ndarray) -> Axis:
     """The axis of fewest nodes that errs by no more than `shares` (q,), as far as there is one; a fourth of it is for the edges."""
     from scipy.special import ndtri
 
-    def worst(sizes: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.where(sizes > 0, sizes / shares[:, None], 0.0).max(axis=0)
+    groups = _alike(spreads, teacher_spreads)
 
-    a, cos, cos_teacher = _strips(spread, teacher_spread, 1e100)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        enough = (_hermite_front(_ORDERS, a) * worst(lengths.sizes(moving, cos, cos_teacher))).min(axis=1) <= 1
-    order = int(_ORDERS[enough.argmax()]) if enough.any() else None
+    def worst(part: slice | np.ndarray, rows: np.ndarray, loss: np.ndarray) -> np.ndarray:
+        """(A,) largest ratio to the shares; a deviation row and its mean are both within twice the largest of all rows."""
+        allowed = np.full(len(rows), shares[:-1].min() / 2) if moving else shares[:-1][part]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratios = np.where(rows > 0, rows / allowed[:, None], 0.0).max(axis=0)
+            return np.maximum(ratios, len(groups) * np.where(loss.sum(axis=0) > 0, loss.sum(axis=0) / shares[-1], 0.0))
+
+    def first(fronts: Callable[[np.ndarray], np.ndarray], count: int, top: float, limit: float) -> int | None:
+        """Index of the first of `count` rules that serves all groups."""
+        enough = np.ones(count, dtype=bool)
+        for spread, other, some in groups:
+            if max(spread, other) > 0:
+                a, cos, cos_teacher = _strips(spread, other, top)
+                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                    enough &= (fronts(a) * worst(some, *lengths.sizes(cos, cos_teacher, some))).min(axis=1) <= limit
+        return int(enough.argmax()) if enough.any() else None
+
+    index = first(lambda a: _hermite_front(_ORDERS, a), len(_ORDERS), 1e100, 1.0)
+    order = None if index is None else int(_ORDERS[index])
     if order == 2:
         return hermite_axis(2)
-    a, cos, cos_teacher = _strips(spread, teacher_spread, 1.2 * 2 * np.pi / _STEPS[-1])
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        enough = (_trapezoid_front(_STEPS, a) * worst(lengths.sizes(moving, cos, cos_teacher))).min(axis=1) <= 0.75
-    step = float(_STEPS[enough.argmax()]) if enough.any() else float(_STEPS[-1])
-    tail = 0.25 / max(_EDGE * float(worst(lengths.real(moving)[:, None])[0]), 1.0)
+    index = first(lambda a: _trapezoid_front(_STEPS, a), len(_STEPS), 1.2 * 2 * np.pi / _STEPS[-1], 0.75)
+    step = float(_STEPS[-1 if index is None else index])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = lengths.real(moving)
+        tail = 0.25 / max(_EDGE * float(np.where(size > 0, size / shares, 0.0).max()), 100.0)
     edge = -float(ndtri(tail)) if tail > 1e-300 else _WIDEST_EDGE
     if order is not None and order <= 2 * edge / step + 1:
         return hermite_axis(order)

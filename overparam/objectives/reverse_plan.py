@@ -14,7 +14,7 @@ from overparam._softmax import posterior_mean
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import DROPPED, align
 from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
-from overparam.objectives.reverse_bounds import Lengths, grid_error, smallest_axis
+from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import NEUTRAL, Axis, Frame, GaussHermite, Grid, Layout, Rule, Trapezoid, fixed_layout, hermite_axis
 from overparam.state import State
@@ -30,8 +30,11 @@ _AIM = 0.4  # part of the tolerance that a plan for a run aims at: the rest is f
 _GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow
 _ROOM = 0.25  # part of the largest distance from the teacher by which means may move
 _STORED = 20_000_000  # nodes that are written out; with three axes 640 MB
+_SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: well above state.LARGEST_STORED
+_UNSEEN = 1e-280  # an integrand of this size has rounding at the end of float64's range
 _HALF_WIDTH = 8.3  # the normal tail beyond it is 5e-17
 _TRIES = 8
+_MOST_UNSEEN = 1000  # steps between two looks at means that are left out
 
 
 def losses(z: np.ndarray, params: np.ndarray, weights: np.ndarray, means: np.ndarray, teacher_weights: np.ndarray) -> np.ndarray:
@@ -83,7 +86,8 @@ class ReversePlan(Plan):
         self._frame = Frame(params=centre @ self._axes + deviations, deviations=deviations, weights=weights, means=means @ self._axes,
                             teacher_weights=teacher_weights, roomy=roomy)
         self._teacher = np.ascontiguousarray(self._frame.means)
-        self._roomy, self._reduced = roomy, state.basis is not None
+        self._roomy, self._reduced, self._scaled = roomy, state.basis is not None, state.log_scale != 0
+        self._kept, self._allowed = Kept.everything(state.n, len(means)), np.full(state.n + 1, np.inf)
         self._found: tuple | None = None
 
         def probe(layout: Layout) -> Demand:
@@ -141,34 +145,56 @@ class ReversePlan(Plan):
     def _certified(self, rule: Auto, probe: Callable[[Layout], Demand], known: Demand | None) -> Layout:
         """Grids of fewer and more nodes until the bound meets the tolerance."""
         frame, (n, k) = self._frame, self._frame.params.shape
-        lengths, anywhere = self._lengths, np.full(k, np.inf)
-        if frame.rank == 0:
-            return Layout((Grid((hermite_axis(1),) * k),), -anywhere, anywhere, np.zeros(k), np.zeros(k), np.zeros(n))
+        anywhere = np.full(k, np.inf)
+        if frame.rank == 0 or self._scaled:  # below float64's range nothing moves but the centre, and two nodes see all there is
+            order, high = (1, np.zeros(k)) if frame.rank == 0 else (2, np.full(k, _SCALED_HIGH))
+            return Layout((Grid((hermite_axis(order),) * k),), -anywhere, anywhere, np.zeros(k), high, np.zeros(n))
         if not np.isfinite(np.square(frame.params).sum()):
             raise rule._too_hard(frame, np.inf)
-        growth = 1.0 if not frame.roomy else _GROWTH_ALONE if frame.rank == 1 else _GROWTH
-        high = growth * frame.spreads + (0.001 * (frame.spreads > 0.01) if frame.roomy else 0.0)
-        wider, aim = lengths.grown(growth), (_AIM if frame.roomy else 0.9) * rule.tol
+        aim, lengths = (_AIM if frame.roomy else 0.9) * rule.tol, self._lengths
         targets = 1e-3 * lengths.real(self._moving) if known is None else known.targets(aim)
         for _ in range(_TRIES):
-            layout = self._designed(rule, wider, high, 0.9 * targets)
+            if not self._moving:
+                self._kept = Kept.enough(lengths, self._where, targets)
+            layout = self._designed(rule, 0.8 * targets)
             demand = probe(layout)
-            targets = demand.targets(aim)
-            error = sum(grid_error(layout.grids[0], high, frame.teacher_spreads, wider, self._moving))
+            targets, error = demand.targets(aim), self._promised(layout)
             if (error <= demand.targets(rule.tol)).all():
                 return layout
         raise rule._too_hard(frame, layout.size * n, cancels=True)
 
-    def _designed(self, rule: Auto, lengths: Lengths, high: np.ndarray, targets: np.ndarray) -> Layout:
-        """The grid whose bound at spreads up to `high` is below `targets` (q,), with the box in which it may be used."""
-        frame, n = self._frame, len(self._frame.params)
+    def _promised(self, layout: Layout) -> np.ndarray:
+        """(q,) bound at the largest spreads of the plan's box."""
+        own, others = self._kept.spreads(self._frame.deviations, self._frame.means)
+        error = sum(grid_error(layout.grids[0], self._growth * own + self._margin, others, self._lengths.grown(self._growth), self._moving))
+        return error if self._moving else error + self._kept.left(self._lengths, self._where)
+
+    @property
+    def _growth(self) -> float:
+        """By how much spreads may grow before a plan is made anew."""
+        return 1.0 if not self._roomy else _GROWTH_ALONE if self._frame.rank == 1 else _GROWTH
+
+    @property
+    def _margin(self) -> np.ndarray:
+        """(k,) and a little more on wide axes: bursts of a few steps are not worth their plan."""
+        return 0.001 * (self._frame.spreads > 0.01) if self._roomy else np.zeros_like(self._frame.spreads)
+
+    @property
+    def _where(self) -> tuple:
+        return self._frame.params, self._frame.deviations, self._frame.means, self._frame.teacher_weights
+
+    def _designed(self, rule: Auto, targets: np.ndarray) -> Layout:
+        """The grid whose bound in the whole box is below `targets` (q,), with that box."""
+        frame, n, lengths = self._frame, len(self._frame.params), self._lengths.grown(self._growth)
+        own, others = self._kept.spreads(frame.deviations, frame.means)
+        high = self._growth * frame.spreads + self._margin
         widest = np.maximum(high, frame.teacher_spreads)
         axes = []
-        for spread, other, size in zip(high, frame.teacher_spreads, widest, strict=True):
+        for spreads, teacher_spreads, size in zip((self._growth * own + self._margin).T, others.T, widest, strict=True):
             if size <= NEUTRAL * widest.max():
                 axes.append(hermite_axis(1))
             else:
-                axes.append(smallest_axis(spread, other, lengths, self._moving, targets / frame.rank))
+                axes.append(smallest_axis(spreads, teacher_spreads, lengths, self._moving, targets / frame.rank))
         size = float(np.prod([float(axis.order) for axis in axes]))
         if size * n > rule.max_nodes or size > _STORED:
             raise rule._too_hard(frame, size * n)
@@ -181,13 +207,17 @@ class ReversePlan(Plan):
 
     def _set_floors(self, demand: Demand, tol: float) -> None:
         """Rows and loss below which the plan's bound would miss the tolerance; 0 where it is below their rounding anyway."""
-        if not self._roomy or self._frame.rank == 0:
+        self._allowed = _AIM * np.maximum(tol * np.delete(demand.magnitudes, self._means_at), np.delete(demand.floors, self._means_at))
+        if not self._roomy or self._frame.rank == 0 or self._scaled:
             return
-        growth = _GROWTH_ALONE if self._frame.rank == 1 else _GROWTH
-        error = sum(grid_error(self._layout.grids[0], self._layout.spread_high, self._frame.teacher_spreads, self._lengths.grown(growth),
-                               self._moving))
+        error = self._promised(self._layout)
         floors = np.where(error <= demand.floors, 0.0, np.minimum(error / tol, _SHRUNK * demand.magnitudes))
         self._row_floor, self._value_floor = np.ascontiguousarray(floors[:len(self._weights)]), float(floors[-1])
+
+    @property
+    def _means_at(self) -> list[int]:
+        """Where quantities have the mean row, if the centre moves."""
+        return [len(self._weights)] if self._moving else []
 
     @property
     def _lengths(self) -> Lengths:
@@ -265,6 +295,7 @@ class ReversePlan(Plan):
         tight = self._tight_scales(layout, centre, deviations)
         if tight is not None:
             scales = np.minimum(scales, np.delete(tight, n))
+        scales = np.maximum(scales, _UNSEEN)
         if self._moving:
             means = scales[:n].mean() if tight is None else tight[n]
             scales, plain = np.insert(scales, n, means), np.insert(plain, n, plain[:n].mean())
@@ -341,7 +372,9 @@ class ReversePlan(Plan):
         def parts(errors: np.ndarray) -> Parts:
             return Parts(float(errors[-1]), errors[:n] + (errors[n] if self._moving else 0.0))
 
-        steps, edges = grid_error(self._layout.grids[0], np.ptp(deviations, axis=0), self._frame.teacher_spreads, lengths, self._moving)
+        steps, edges = grid_error(self._layout.grids[0], *self._kept.spreads(deviations, self._frame.means), lengths, self._moving)
+        if not self._kept.whole:
+            steps = steps + self._kept.left(lengths, (centre + deviations, deviations, *self._where[2:]))
         return Bounds(parts(steps), parts(edges), parts(self._rounding(demand, centre, deviations)))
 
     def _vouched(self, state: State, found: Evaluation, bounds: Bounds) -> Bounds:
@@ -409,11 +442,29 @@ class ReversePlan(Plan):
             return False
         centre, deviations = self.enter(state)
         params, spreads, box = centre + deviations, np.ptp(deviations, axis=0), self._layout
+        if not self._kept.whole:  # means that were too far away to be seen may have come nearer
+            lengths = Lengths.of(params, deviations, self._weights, self._frame.means)
+            if (self._kept.left(lengths, (params, deviations, *self._where[2:])) > self._allowed).any():
+                return False
         return bool((params.min(axis=0) >= box.low).all() and (params.max(axis=0) <= box.high).all()
                     and (spreads >= box.spread_low).all() and (spreads <= box.spread_high).all())
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
+        if self._kept.whole:
+            return self._burst(state, step_size, steps, ceiling)
+        done = 0
+        while True:  # only here is seen which means come near each other: at the latest after half a unit of length, if they go on as now
+            fastest = float(np.linalg.norm(self.gradient(state, *self._split(state))[1], axis=1).max())
+            few = min(steps - done, max(1, int(0.5 / max(step_size * fastest, 0.5 / _MOST_UNSEEN))))
+            found = self._burst(state, step_size, few, ceiling)
+            done, state = done + found.steps, found.state
+            if found.reason != "done" or done == steps:
+                return replace(found, steps=done)
+            if not self.covers(state):
+                return Burst(state, done, "replan", found.value)
+
+    def _burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         from overparam._core.descent import REASONS, burst
 
         centre, deviations = (part.copy() for part in self.enter(state))

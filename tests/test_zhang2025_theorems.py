@@ -115,6 +115,69 @@ def test_noise_time_drops_out():
     assert claim.holds
 
 
+def test_the_smallest_ball():
+    from scipy.optimize import minimize
+
+    from overparam.theory.zhang2025.enclosing import smallest_ball
+
+    rng = np.random.default_rng(3)
+    for n, d in ((2, 3), (4, 1), (3, 2), (6, 3)):
+        points = rng.standard_normal((n, d))
+        ball = smallest_ball(op.State(1e6 * np.ones(d), points, log_scale=-900.0))
+        found = minimize(lambda c: c[-1], np.r_[points.mean(axis=0), 9.0], method="SLSQP", options={"ftol": 1e-14}, constraints={
+            "type": "ineq", "fun": lambda c, at=points: c[-1] - ((at - c[:-1]) ** 2).sum(axis=1)})
+        best = math.sqrt(found.x[-1])
+        assert ball.log_least <= math.log(best) - 900 + 1e-6 and math.log(best) - 900 - 1e-6 <= ball.log_radius
+        assert ball.log_radius - ball.log_least < 3e-3
+
+
+def start_of_3_2(obj, start):
+    return named(op.theory.check("zhang2025.theorem_3_2", obj, start, step_size=0.01), "exponentially close")
+
+
+def test_any_point_serves_theorem_3_2():
+    """The radius is 1/216 at the target itself for n = 2, d = 1, and e^(-25.875 - ln 216) at M0 = 1/2."""
+    r = 1 / 216
+    assert start_of_3_2(LINE, [[0.0], [r]]).holds  # about the middle
+    assert start_of_3_2(LINE, [[r], [-0.9 * r]]).holds  # about the target
+    assert start_of_3_2(LINE, [[0.0], [2.01 * r]]).holds is False
+    assert start_of_3_2(LINE, [[0.3], [0.3 + r]]).holds is False
+    assert start_of_3_2(LINE, op.State(np.array([5.0]), np.array([[1.0], [-1.0]]), log_scale=-20000.0)).holds is False
+    assert start_of_3_2(LINE, op.State(np.array([5.0]), np.array([[1.0], [-1.0]]), log_scale=-30000.0)).holds
+    plane = op.ScoreMatching(op.Gaussian([0.0, 0.0]))
+    # two near each other and one apart: within the radius of their middle, not of their mean
+    radius = math.exp(-106 * 6 / 8) / (108 * 6)
+    three = radius * np.array([[0.0, 0.99], [0.0, 0.97], [0.0, -0.99]])
+    assert np.linalg.norm(three - three.mean(axis=0), axis=1).max() > 1.3 * radius
+    assert start_of_3_2(plane, op.State(np.array([0.5, 0.0]), three)).holds
+    assert start_of_3_2(plane, op.State(np.array([0.5, 0.0]), 1.02 * three)).holds is False
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_that_is_0_throughout():
+    run = op.gradient_flow(LINE, [[0.0], [0.0]], t_end=10.0)
+    assert not run.loss.any()
+    assert op.theory.check("zhang2025.theorem_3_2", run, C_L=1.0).verdict == "verified"
+    assert op.theory.check("zhang2025.theorem_2_1", run, C_L=1.0).verdict == "verified"
+
+
+def test_sampled_losses_verify_no_bound():
+    sampled = op.ScoreMatching(op.Gaussian([0.0]), rule=op.MonteCarlo(400, rng=0))
+    run = op.gradient_flow(sampled, [[0.06], [-0.05]], t_end=5.0)
+    assert op.theory.check("zhang2025.theorem_2_1", run, C_L=1.0).verdict == "undecided"
+
+
+def test_the_sharp_threshold_is_shown_where_it_is_known():
+    def shown(n, distance):
+        start = op.init.around([distance], 1e-20 * np.linspace(-1, 1, n)[:, None])
+        measured = op.theory.check("zhang2025.theorem_3_2", op.gradient_flow(LINE, start, t_end=0.1)).measured
+        return [value for key, value in measured.items() if "sharp threshold" in key]
+
+    assert_allclose(shown(2, 3.0), [[3.11 - 9, 3.11 - 9]])
+    assert_allclose(shown(3, 3.0), [[2.73 - 9, 3.17 - 9]])
+    assert shown(2, 1.0) == shown(4, 3.0) == []
+
+
 def test_local_law_of_theorem_2_1():
     run = op.gradient_flow(LINE, [[0.04], [-0.03], [0.01]], t_end=1e7)
     report = op.theory.check("zhang2025.theorem_2_1", run, C_L=1.0)

@@ -16,12 +16,13 @@ from overparam.theory.report import Conclusion, Hypothesis
 from overparam.theory.theorem import Setting
 
 __all__ = ["MOST_VISIBLE", "at_least_two", "centre_distance", "far_from_target", "gaps", "least_distance", "log_push", "nearest_converges",
-           "others_diverge", "stage_one"]
+           "others_diverge", "relative_loss_error", "stage_one"]
 
 #: From here on (the others' distance from the target) the law's displacement is below float64's resolution in any run.
 MOST_VISIBLE = 40.0
 
 _ALONE = 1e-3  # |mu_near| r/2: what the nearest student's place adds to the logit at its border with a student at r
+
 
 def centre_distance(setting: Setting) -> float:
     """M0: distance of the students' mean from the target."""
@@ -99,6 +100,15 @@ def log_push(r: float) -> float:
 def stage_one(distance: float) -> float:
     r"""Flow time :math:`\frac12\ln(8M_0^4)` after which the nearest student is at :math:`1/(8M_0^3)` [reconstructed]."""
     return (math.log(8) + 4 * math.log(distance)) / 2 if distance > 0 else 0.0
+
+
+def relative_loss_error(setting: Setting) -> float:
+    """Largest relative error of the loss at the records where the loss is not 0; inf where sampled: standard errors bound nothing."""
+    if "sampled_from_step" in setting.run.attributes:
+        return math.inf
+    loss, error = np.asarray(setting.run.loss), np.asarray(setting.run.loss_error)
+    seen = loss > 0
+    return float((error[seen] / loss[seen]).max(initial=0.0))
 
 
 def nearest_converges(setting: Setting, nearest: int) -> Conclusion:

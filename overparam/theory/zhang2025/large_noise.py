@@ -53,7 +53,8 @@ class Theorem21(Theorem):
             bound = Conclusion(words, latex, needed, "<=", math.nan, tag="unknown", tested=False,
                                note=f"holds for C_L >= {needed:.3g}; give C_L=")
         else:
-            bound = Conclusion(words, latex, needed, "<=", constant.value, tag=constant.tag, error=needed * self._relative_error(setting))
+            bound = Conclusion(words, latex, needed, "<=", constant.value, tag=constant.tag,
+                               error=needed * far_start.relative_loss_error(setting))
         return [common.all_converge(setting), bound]
 
     def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
@@ -82,11 +83,6 @@ class Theorem21(Theorem):
     def _needed(setting: Setting) -> float:
         r"""Smallest :math:`C_L` at the records."""
         return float((setting.run.loss * np.sqrt(common.flow_times(setting))).max() / (setting.n**3 * setting.d**2))
-
-    @staticmethod
-    def _relative_error(setting: Setting) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.nanmax(setting.run.loss_error / setting.run.loss))
 
 
 def local_law_ratio(setting: Setting) -> tuple[int, float]:

@@ -20,7 +20,7 @@ from overparam.theory.theorem import Example, Setting, Theorem, register
 from overparam.theory.zhang2025 import common
 from overparam.theory.zhang2025.laws_gradient import SOURCE
 
-__all__ = ["Growth", "Staircase", "log_amplification", "split"]
+__all__ = ["Growth", "Staircase", "border", "log_amplification", "split"]
 
 _TIGHT = math.log(1e-6)  # spread up to which second order stays below the integrators' own errors
 #: kappa of ln eps* = -M0^2 + kappa by number of students: lowest and highest over the profiles that were measured.
@@ -28,6 +28,18 @@ _BORDER = {2: (3.11, 3.11), 3: (2.73, 3.17), 5: (2.52, 2.81), 10: (2.47, 2.53)}
 _ROUNDED = 0.005  # half a unit of the last decimal of these
 #: ln(gap of the two nearest) + M0^2 below which a second one surely converges, and above which it surely does not.
 _SECOND = (3.8, 4.8)
+
+
+def border(n: int) -> tuple[float, float] | None:
+    r""":math:`\kappa(n)` of :math:`\ln\varepsilon^*=-M_0^2+\kappa`, lowest and highest over profiles; None for n other than 2, 3, 5, 10.
+
+    Examples
+    --------
+    >>> from overparam.theory.zhang2025.laws_growth import border
+    >>> border(2), border(4)
+    ((3.11, 3.11), None)
+    """
+    return _BORDER.get(n)
 
 
 def split(state: State, axis: np.ndarray | None = None) -> tuple[np.ndarray, float, float]:

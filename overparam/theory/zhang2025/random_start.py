@@ -101,8 +101,7 @@ class Theorem35(Theorem):
         if constant.value is None:
             return Conclusion(words, latex, needed, "<=", math.nan, tag="unknown", tested=False,
                               note=f"holds at the records for C_L >= {needed:.3g}; give C_L=")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = needed * float(np.nanmax(setting.run.loss_error / setting.run.loss))
+        error = needed * far_start.relative_loss_error(setting)
         return Conclusion(words, latex, needed, "<=", constant.value, tag=constant.tag, error=error, note="T is reconstructed")
 
     @staticmethod

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_choice, check_integer
+from overparam._validation import check_array, check_choice, check_integer
 
 __all__ = [
     "SCHEDULES",
     "Every",
+    "Listed",
     "LogSpaced",
     "Schedule",
     "check_observe",
@@ -126,6 +127,40 @@ class Every(Schedule):
         return f"every({self.interval})"
 
 
+@dataclass(frozen=True, repr=False)
+class Listed(Schedule):
+    """Exactly the listed records, where a run reaches them, and both ends: how a run is repeated record by record.
+
+    `places` are steps, or flow times of a flow, none below 0. There is no function that makes one: drivers' users choose by law.
+    """
+
+    places: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        places = check_array(self.places, "listed places", ndim=1)
+        if (places < 0).any():
+            raise ValueError(f"listed places must not be below 0; got {places.min():g}")
+        object.__setattr__(self, "places", tuple(np.unique(places).tolist()))
+
+    def steps(self, total: int) -> np.ndarray:
+        """Return the listed steps below `total`, and both ends; see `Schedule.steps`."""
+        total = check_integer(total, "total", minimum=0, maximum=np.iinfo(np.int64).max)
+        inner = np.array([int(place) for place in self.places if place < total], dtype=np.int64)
+        return np.unique(np.concatenate([[0], inner, [total]]).astype(np.int64))
+
+    def times(self, t_end: float, t_start: float = 0.0) -> np.ndarray:
+        """Return the listed flow times between `t_start` and `t_end`, and both ends."""
+        inner = np.array([place for place in self.places if t_start < place < t_end])
+        return np.concatenate([[t_start], inner, [t_end]])
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``{"kind": "listed", "places": [...]}``."""
+        return {"kind": "listed", "places": list(self.places)}
+
+    def __repr__(self) -> str:
+        return f"Listed({len(self.places)} places)"
+
+
 def log_spaced(count: int) -> LogSpaced:
     """Return the schedule of about `count` records evenly spaced in log(step), and step 0.
 
@@ -187,7 +222,7 @@ def check_observe(value: Any, name: str = "observe") -> dict[str, Callable[..., 
 
 
 #: Schedules that come back from their description, by its "kind".
-SCHEDULES: dict[str, Any] = {"log_spaced": LogSpaced, "every": Every}
+SCHEDULES: dict[str, Any] = {"log_spaced": LogSpaced, "every": Every, "listed": Listed}
 
 
 def schedule_from_description(description: Mapping[str, Any]) -> Schedule:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overparam._validation import check_positive
+from overparam._validation import check_array, check_positive
 
 if TYPE_CHECKING:
     from overparam.trajectory import Trajectory
@@ -111,7 +111,7 @@ def local_slope(traj: Trajectory) -> LocalSlope:
     Raises
     ------
     ValueError
-        If fewer than two records are left.
+        If `traj` has no times and loss, or fewer than two records are left.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def fit_power_law(traj: Trajectory, window: tuple[float, float] | None = None) -
     Raises
     ------
     ValueError
-        If `window` is not two flow times 0 < t0 < t1, or holds fewer than three records with a positive loss.
+        If `traj` has no times and loss, `window` is not two flow times 0 < t0 < t1, or it holds fewer than three records with a positive loss.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def compare(traj: Trajectory, law: Any, window: tuple[float, float] | None = Non
     Raises
     ------
     ValueError
-        If `law` does not give one number for each record, `window` is not two flow times 0 < t0 < t1, or it holds fewer than two
+        If `traj` has no times and loss, `law` does not give one number for each record, `window` is not two flow times 0 < t0 < t1, or it holds fewer than two
         records at which the loss and the law are above 0.
 
     Examples
@@ -213,7 +213,7 @@ def compare(traj: Trajectory, law: Any, window: tuple[float, float] | None = Non
     >>> round(found.deviation, 9), abs(round(found.drift, 9)), found.times.size
     (0.1, 0.0, 21)
     """
-    times, loss = np.asarray(traj.times, dtype=np.float64), np.asarray(traj.loss, dtype=np.float64)
+    times, loss = _recorded(traj)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # t = 0 is a record like any other
         predicted = np.asarray(law(times) if callable(law) else law, dtype=np.float64)
     if predicted.shape != times.shape:
@@ -232,9 +232,21 @@ def compare(traj: Trajectory, law: Any, window: tuple[float, float] | None = Non
 
 def _logarithmic(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:
     """Times and losses of the records that have a logarithm."""
-    times, loss = np.asarray(traj.times, dtype=np.float64), np.asarray(traj.loss, dtype=np.float64)
+    times, loss = _recorded(traj)
     kept = (times > 0) & (loss > 0) & np.isfinite(loss)
     return times[kept], loss[kept]
+
+
+def _recorded(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Times and losses of a run, or of anything that has both."""
+    try:
+        times, loss = traj.times, traj.loss
+    except AttributeError:
+        raise ValueError(f"traj must be an overparam.Trajectory, which has times and loss; got {traj!r}"[:300]) from None
+    times, loss = check_array(times, "traj.times", ndim=1, empty=True), np.asarray(loss, dtype=np.float64)
+    if loss.shape != times.shape:
+        raise ValueError(f"traj.loss must have one entry for each of the {times.size} times; got shape {loss.shape}")
+    return times, loss
 
 
 def _window(window: tuple[float, float] | None, times: np.ndarray) -> tuple[float, float]:

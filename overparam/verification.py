@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from overparam._schedules import Listed
 from overparam._validation import check_real
 from overparam.planning import Auto
 from overparam.state import State
@@ -20,6 +21,7 @@ __all__ = ["Verification", "repeat", "verify"]
 
 _NUDGE = 1e-15  # a few units in the last place of the deviations
 _DOMINATES = 0.3  # rounding is named where it explains this part of the difference
+_ROUNDING = 8 * np.finfo(np.float64).eps  # of the coordinates of a record: nudge, and the rounding of sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +31,15 @@ class Verification:
     Attributes
     ----------
     steps, times : (T,) arrays
-        The records that all runs have.
+        The records that all runs have, by flow time.
     tol, verified_tol : float
         Tolerance of the run, and of its repetition.
     loss_difference, loss_bound : (T,) arrays
         Relative difference of the losses, and the run's own relative bound on its loss at its own parameters.
     params_difference : (T,) array
-        Largest distance of a parameter vector from its repetition, relative to its distance from the target.
+        Largest distance of a parameter vector from its repetition, relative to its distance from the target. A move within the
+        rounding of the record's coordinates (8ε of the largest) counts relative to these: a parameter exactly on the target has no
+        distance of its own.
     rounding_difference : (T,) array
         The same between the repetition and one whose start was moved by relative 1e-15 in every deviation from the mean.
     status : str
@@ -112,15 +116,16 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     mean = state.deviations.mean(axis=0)
     nudged = state.moved(state.centre + np.exp(state.log_scale) * mean, (state.deviations - mean) * (1 + _NUDGE * _signs(state)))
     again, other = (_repeated(trajectory, objective, start, progress, factor) for start in (state, nudged))
-    count = min(len(trajectory), len(again), len(other))
+    common = np.intersect1d(np.intersect1d(trajectory.times, again.times), other.times)
+    at, at_again, at_other = (np.searchsorted(run.times, common) for run in (trajectory, again, other))
+    loss, exact, bound = trajectory.loss[at], again.loss[at_again], trajectory.loss_error[at]
     with np.errstate(divide="ignore", invalid="ignore"):
-        losses = np.abs(trajectory.loss[:count] / again.loss[:count] - 1)
-        bounds = trajectory.loss_error[:count] / trajectory.loss[:count]
+        losses, bounds = np.abs(loss / exact - 1), bound / loss
     return Verification(
-        steps=trajectory.steps[:count], times=trajectory.times[:count], tol=rule.tol, verified_tol=finer.tol,
-        loss_difference=np.where(trajectory.loss[:count] == again.loss[:count], 0.0, losses), loss_bound=np.nan_to_num(bounds, nan=0.0),
-        params_difference=_differences(trajectory, again, count), rounding_difference=_differences(again, other, count),
-        status=again.status)
+        steps=trajectory.steps[at], times=common, tol=rule.tol, verified_tol=finer.tol,
+        loss_difference=np.where(loss == exact, 0.0, losses), loss_bound=np.nan_to_num(bounds, nan=0.0),
+        params_difference=_differences(trajectory, at, again, at_again),
+        rounding_difference=_differences(again, at_again, other, at_other), status=again.status)
 
 
 def repeat(trajectory: Trajectory, factor: float = 100.0, *, progress: bool | None = None) -> Trajectory:
@@ -144,7 +149,8 @@ def repeat(trajectory: Trajectory, factor: float = 100.0, *, progress: bool | No
 
 def _finer(trajectory: Trajectory, factor: float) -> Auto:
     """The run's rule with its tolerance divided; ValueError where there is none."""
-    factor = check_real(factor, "factor", minimum=1.0)
+    if not check_real(factor, "factor") > 1:
+        raise ValueError(f"factor must be above 1, or the repetition is no finer than the run; got {factor!r}")
     if not isinstance(trajectory, Trajectory):
         raise ValueError(f"trajectory must be an overparam.Trajectory; got {trajectory!r}"[:300])
     rule = getattr(trajectory.objective, "rule", None)
@@ -169,22 +175,24 @@ def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bo
                         log_scales=np.array([start.log_scale]), observed={}, objective=objective, problem=objective.describe(),
                         status="completed")
     if "t_end" in trajectory.settings:  # a flow has a tolerance of its own
-        length = {"t_end": float(trajectory.times[-1]), "rtol": max(trajectory.settings["rtol"] / factor, 1e-13)}
+        places, length = trajectory.times, {"t_end": float(trajectory.times[-1]), "rtol": max(trajectory.settings["rtol"] / factor, 1e-13)}
     else:
-        length = {"steps": int(trajectory.steps[-1] - trajectory.steps[0])}
-    repeated = DRIVERS[trajectory.driver](beginning, **length, progress=progress)
+        places, length = trajectory.steps, {"steps": int(trajectory.steps[-1] - trajectory.steps[0])}
+    # the very records of the run: one that was extended has those of several schedules
+    repeated = DRIVERS[trajectory.driver](beginning, **length, record=Listed(places), progress=progress)
     if repeated.status == "interrupted":  # half a repetition verifies nothing
         raise KeyboardInterrupt
     return repeated
 
 
-def _differences(one: Trajectory, two: Trajectory, count: int) -> np.ndarray:
-    """(count,) largest relative distance of parameter vectors, in the common reduced coordinates (origin: the target)."""
-    found = np.zeros(count)
-    for record in range(count):
-        deviations = [run.deviations[record] * np.exp(run.log_scales[record]) for run in (one, two)]
-        apart = one.centres[record] - two.centres[record] + (deviations[0] - deviations[1])
-        size = np.linalg.norm(two.centres[record] + deviations[1], axis=1)
-        distance = np.linalg.norm(apart, axis=1)
-        found[record] = np.where(distance > 0, distance / np.maximum(size, 1e-300), 0.0).max()
+def _differences(one: Trajectory, records_one: np.ndarray, two: Trajectory, records_two: np.ndarray) -> np.ndarray:
+    """(R,) largest relative distance of parameter vectors, in the common reduced coordinates (origin: the target)."""
+    found = np.zeros(len(records_one))
+    for place, (first, second) in enumerate(zip(records_one, records_two, strict=True)):
+        deviations = [run.deviations[record] * np.exp(run.log_scales[record]) for run, record in ((one, first), (two, second))]
+        apart = one.centres[first] - two.centres[second] + (deviations[0] - deviations[1])
+        size = np.linalg.norm(two.centres[second] + deviations[1], axis=1)
+        distance, largest = np.linalg.norm(apart, axis=1), size.max()
+        size = np.where(distance <= _ROUNDING * largest, largest, size)
+        found[place] = np.where(distance > 0, distance / np.maximum(size, 1e-300), 0.0).max()
     return found

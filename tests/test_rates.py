@@ -132,3 +132,10 @@ def test_slopes_over_sixteen_decades():
     times = np.geomspace(10.0, 1e17, 321)
     found = local_slope(SimpleNamespace(times=times, loss=2 / (times * np.log(times))))
     assert_allclose(found.slope[5:-1], -1 - 1 / np.log(times[5:-1]), atol=2e-4)
+
+
+@pytest.mark.parametrize("call", [local_slope, fit_power_law, lambda traj: compare(traj, lambda t: 1 / t)])
+@pytest.mark.parametrize("traj", [3, None, "run"])
+def test_what_is_no_trajectory_is_named(call, traj):
+    with pytest.raises(ValueError, match="traj must be an overparam.Trajectory"):
+        call(traj)

@@ -58,6 +58,44 @@ def test_what_cannot_be_verified(run, match):
         op.verify(run)
 
 
-def test_factor_is_checked():
+@pytest.mark.parametrize("factor", [0.5, 1.0, np.nan])
+def test_factor_is_checked(factor):
     with pytest.raises(ValueError, match="factor"):
-        op.verify(paper_run(1.0, 1e-6, steps=2), factor=0.5)
+        op.verify(paper_run(1.0, 1e-6, steps=2), factor=factor)
+
+
+def line(**settings):
+    return op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(**settings))
+
+
+def test_an_extended_flow_is_compared_at_its_own_times():
+    """Records of two schedules: the repetition has the very same, though it runs in one piece."""
+    start = [[0.9], [-0.8], [0.1]]
+    run = op.gradient_flow(line(), start, t_end=1e3, record=op.log_spaced(20)).extend(t_end=1e4, record=op.log_spaced(7))
+    found, single = op.verify(run), op.verify(op.gradient_flow(line(), start, t_end=1e4, record=op.log_spaced(20)))
+    assert found.times.tolist() == run.times.tolist()
+    # the integrator's error, relative to a parameter that passes close to the target: that of a run in one piece
+    assert found.params_difference.max() < 10 * single.params_difference.max() < 1e-3
+    assert found.loss_difference.max() < 1e-6
+
+
+def test_an_extended_descent_is_compared_at_its_own_steps():
+    run = op.gradient_descent(line(), [[0.9], [-0.8], [0.1]], step_size=0.05, steps=50, record=op.every(7)).extend(
+        steps=100, record=op.every(20))
+    found = op.verify(run)
+    assert found.steps.tolist() == run.steps.tolist() and found.params_difference.max() < 1e-9
+
+
+def test_a_parameter_on_the_target_has_no_distance_of_its_own():
+    found = op.verify(op.gradient_descent(line(), [[0.0], [1.0], [0.7]], step_size=0.05, steps=20))
+    assert found.rounding_difference[0] < 1e-14 and found.params_difference[0] == 0
+
+
+def test_listed_records_come_back_from_their_description():
+    from overparam._schedules import Listed, schedule_from_description
+
+    listed = Listed([5, 1, 5, 30])
+    assert schedule_from_description(listed.describe()) == listed
+    assert listed.steps(20).tolist() == [0, 1, 5, 20] and listed.times(7.5, 1.0).tolist() == [1.0, 5.0, 7.5]
+    with pytest.raises(ValueError, match="listed places"):
+        Listed([-1])

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from overparam.state import State
+from overparam.theory.certainty import certain
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Conclusion, Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, register
@@ -31,7 +32,7 @@ def largest_gap(found: np.ndarray, exact: np.ndarray, errors: np.ndarray) -> tup
 def derivative(point: common.LikelihoodPoint) -> tuple[float, float, float]:
     """Derivative of the library's loss along the point's direction by central differences, the gradient's, and the error of both."""
     step = 0.02
-    found = {m: point.objective.estimate(point.moved(m * step)) for m in (-2, -1, -0.5, 0.5, 1, 2)}
+    found = {m: certain(point.objective.estimate(point.moved(m * step))) for m in (-2, -1, -0.5, 0.5, 1, 2)}
 
     def difference(m: float) -> float:
         return (8 * (found[m].value - found[-m].value) - (found[2 * m].value - found[-2 * m].value)) / (12 * m * step)

@@ -10,6 +10,7 @@ of order :math:`e^{-a^2/8}`: what the other students leave to the pair.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ __all__ = ["log_force", "log_least_time", "log_time"]
 
 _LEFT, _RIGHT = 80.0, 160.0  # of a (x - a/2): the integrand falls like exp(3u/2) and exp(-u/2)
 _TAIL = 12.0  # and like exp(-y^2/2) beyond the border at x = a/2
-_POINTS = 401
+_POINTS = 101
 
 
 def log_force(a: float, n: int) -> float:
@@ -60,12 +61,13 @@ def log_force(a: float, n: int) -> float:
     return math.log(half) + integral
 
 
+@lru_cache(maxsize=64)
 def log_least_time(start: float, end: float, n: int) -> float:
     r"""Return the logarithm of a flow time before which the pair cannot get from `start` to `end`: distance over the largest force.
 
     .. math:: \eta t\ge\frac{a_0-a_1}{\max_{a_1\le a\le a_0}g(a)}
 
-    The maximum is that of 401 points, with the largest difference of neighbours added where g is not monotone. It holds for gradient EM
+    The maximum is that of 101 points, with the largest difference of neighbours added where g is not monotone. It holds for gradient EM
     of any step size, since no step is longer than :math:`\eta\max g`.
 
     Parameters
@@ -91,6 +93,7 @@ def log_least_time(start: float, end: float, n: int) -> float:
     return math.log(start - end) - float(forces.max()) - (0.0 if monotone else float(np.abs(steps).max()))
 
 
+@lru_cache(maxsize=64)
 def log_time(start: float, end: float, n: int, nodes: int = 200) -> float:
     r"""Return the logarithm of the flow's time from `start` to `end`, :math:`\int_{a_1}^{a_0}da/g(a)`, by Gauss–Legendre quadrature.
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from overparam.state import State
 from overparam.theory import trends
+from overparam.theory.certainty import guarded
 from overparam.theory.report import Claim, Conclusion, Constant, Hypothesis, Report
-from overparam.theory.theorem import Example, Setting, Theorem
+from overparam.theory.theorem import NO_TOLERANCE, Example, Setting, Theorem, confirmed, finer, without_meaning
 
 __all__ = ["Bound", "Inequality"]
 
@@ -36,6 +37,8 @@ class Bound:
         Where the bound comes from; the constant's own tag is used where there is one.
     logarithmic : bool
         Whether the sides are natural logarithms.
+    attained : bool
+        Whether the sides of ``<=`` or ``>=`` may be equal: they then hold within their error (:class:`~overparam.theory.Claim`).
     """
 
     words: str
@@ -44,6 +47,7 @@ class Bound:
     constant: str = ""
     tag: str = "published"
     logarithmic: bool = False
+    attained: bool = False
 
 
 class Inequality(Theorem):
@@ -112,10 +116,11 @@ class Inequality(Theorem):
         """A random point of the domain, of this size; the same draws at another scale must be the same point, scaled."""
 
     @abstractmethod
-    def sides(self, point: Any) -> tuple[float, float, float] | Sequence[tuple[float, float, float]]:
+    def sides(self, point: Any) -> tuple[float, ...] | Sequence[tuple[float, ...]]:
         """``(left, right, error)`` at a point, right without C; of several `bounds` a list of them.
 
-        `error` is the numerical error of left less C right, on their scale: absolute, or in logarithms for a logarithmic bound.
+        `error` is the numerical error of left less C right, on their scale: absolute, or in logarithms for a logarithmic bound. For
+        equalities whose sides may both be 0 a fourth number follows, the size beside which the error must be small.
         """
 
     def point(self, setting: Setting, state: State) -> Any:
@@ -127,7 +132,7 @@ class Inequality(Theorem):
         return []
 
     def further(self, families: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Further numbers worth knowing, from the (bounds, points, 3) left sides, right sides and errors on each of the `scales`."""
+        """Further numbers worth knowing, from the (bounds, points, 4) sides, errors and sizes on each of the `scales`."""
         return {}
 
     # --- the checker -------------------------------------------------------------------------------------------------
@@ -152,15 +157,38 @@ class Inequality(Theorem):
             if params0 is not None or step_size is not None:
                 raise ValueError("params0 and step_size go with an objective: check(name, obj, params0); without one the lemma draws "
                                  "its own points")
-            hypotheses, conclusions, measured = self._at_samples(known)
+            (hypotheses, conclusions, measured), obstacle = guarded(lambda: self._at_samples(known), ([], [], {}))
         else:
-            points = self._points(Setting.of(subject, params0, step_size))
-            hypotheses = self._hypotheses(points)
-            conclusions, measured = self._at_points(points, known)
+            setting = Setting.of(subject, params0, step_size)
+            if type(self).point is Inequality.point:
+                self.point(setting, setting.state)  # which says that the lemma is about something else
+            report = self._at_setting(setting, known)
+            if not confirm or report.verdict not in ("verified", "violated"):
+                return report
+            again = finer(setting.objective)
+            if again is None:
+                return replace(report, confirmation=NO_TOLERANCE)
+            return confirmed(report, self._at_setting(replace(setting, objective=again), known), "these points")
+        return self._judged(known, hypotheses, conclusions, measured, obstacle=obstacle)
+
+    def _at_setting(self, setting: Setting, known: Mapping[str, Constant]) -> Report:
+        """The report on a start, or on the records of a run."""
+        points, obstacle = guarded(lambda: self._points(setting), [])
+        hypotheses, further = guarded(lambda: self._hypotheses(points), [])
+        if obstacle or further:
+            return self._judged(known, hypotheses, obstacle=obstacle or further)
+        skipped = without_meaning(hypotheses)
+        if skipped:
+            return self._judged(known, hypotheses, skipped=skipped)
+        (conclusions, measured), obstacle = guarded(lambda: self._at_points(points, known), ([], {}))
+        report = self._judged(known, hypotheses, conclusions, measured, obstacle=obstacle)
+        return replace(report, obstacle="", skipped=obstacle) if obstacle and report.failed else report
+
+    def _judged(self, known: Mapping[str, Constant], hypotheses: Sequence[Hypothesis], conclusions: Sequence[Conclusion] = (),
+                measured: Mapping[str, Any] | None = None, **more: str) -> Report:
         unknown = sorted({one.constant for one in self._bounds() if one.constant and known[one.constant].value is None})
         never = f"no sample proves that there is a constant {', '.join(unknown)}: the smallest that serves is shown" if unknown else ""
-        return Report(self.name, self.title, self.statement, self.source, self.tag, tuple(hypotheses), tuple(conclusions),
-                      tuple(known.values()), measured, never_verified=never)
+        return self._found(known, tuple(hypotheses), tuple(conclusions), measured, never_verified=never, **more)
 
     def _bounds(self) -> tuple[Bound, ...]:
         name = self.constants[0].name if self.constants else ""
@@ -181,9 +209,14 @@ class Inequality(Theorem):
         return [point for point in points if all(one.holds for one in self.hypotheses_at(point))]
 
     def _sides(self, points: list[Any]) -> np.ndarray:
-        """(bounds, points, 3) left, right and error."""
-        found = np.array([self.sides(point) for point in points], dtype=np.float64)
-        return found.reshape(len(points), len(self._bounds()), 3).transpose(1, 0, 2)
+        """(bounds, points, 4) left, right, error and scale; NaN for a scale that is not given."""
+        found = np.full((len(self._bounds()), len(points), 4), np.nan)
+        for place, point in enumerate(points):
+            sides = self.sides(point)
+            rows = [sides] if np.ndim(sides[0]) == 0 else sides
+            for row, values in enumerate(rows):
+                found[row, place, :len(values)] = values
+        return found
 
     # --- given points ------------------------------------------------------------------------------------------------
 
@@ -233,10 +266,10 @@ class Inequality(Theorem):
         """What can speak against any constant at all: the held-out sample, and the family of scales."""
         found, held = trends.log_ratios(trained, bound), trends.log_ratios(tested, bound)
         allowed = found.largest + trends.slack(found.values, len(held.values)) + found.error + held.error
-        sign = -1 if bound.relation == ">=" else 1
+        sign, tested = -1 if bound.relation == ">=" else 1, bound.tag != "recalled"
         conclusions = [Conclusion(
             f"held-out points need no other {bound.constant} than the training points", f"{bound.constant}_{{test}}", sign * held.largest,
-            bound.relation, sign * allowed, tag="derived", logarithmic=True,
+            bound.relation, sign * allowed, tag="derived", logarithmic=True, tested=tested,
             note=f"a factor exp({allowed - found.largest:.3g}) is what the tail of the training sample gives chance in a thousand cases")]
         if len(self.scales) > 1 and self.limits:
             ratios = [trends.log_ratios(one, bound) for one in along]
@@ -245,7 +278,8 @@ class Inequality(Theorem):
             error = max(one.error for one in ratios)
             for end in self.limits:
                 level, note = trends.levels_off(self.scales, tops, error, end)
-                conclusions.append(Conclusion(f"{bound.constant} stays bounded towards {end} scales", fact=level, tag="derived", note=note))
+                words = f"{bound.constant} stays bounded towards {end} scales, or grows slower than a power"
+                conclusions.append(Conclusion(words, fact=level, tag="derived", note=note, tested=tested))
         return conclusions
 
 
@@ -259,15 +293,16 @@ def _claims(bound: Bound, constant: Constant | None, sides: np.ndarray, where: s
     tag = bound.tag if constant is None else constant.tag
     right = sides[:, 1] + math.log(value) if bound.logarithmic else value * sides[:, 1]
     return [Conclusion(bound.words + where, bound.latex, float(left), bound.relation, float(other), tag=tag, error=float(error),
-                       logarithmic=bound.logarithmic, note="" if left == left and other == other else "a side could not be evaluated")
-            for left, other, error in zip(sides[:, 0], right, sides[:, 2], strict=True)]
+                       logarithmic=bound.logarithmic, attained=bound.attained, scale=None if np.isnan(scale) else float(scale),
+                       note="" if left == left and other == other else "a side could not be evaluated: another point would decide")
+            for left, other, error, scale in zip(sides[:, 0], right, sides[:, 2], sides[:, 3], strict=True)]
 
 
 def _worst(bound: Bound, constant: Constant | None, sides: np.ndarray, where: str = "") -> Conclusion:
     """The comparison with the least room; of equalities the one that comes nearest to its error."""
     def key(one: Conclusion) -> tuple[int, float]:
         if bound.relation == "==" and one.left is not None and one.right is not None and one.error > 0:
-            return _ORDER[one.holds], -abs(one.left - one.right) / one.error
+            return _ORDER[one.holds], -abs(one.left - one.right) / one.error if math.isfinite(one.error) else -math.inf
         return _room(one)
 
     return min(_claims(bound, constant, sides, where), key=key)

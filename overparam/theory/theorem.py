@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -14,11 +14,13 @@ from overparam._validation import check_choice, check_positive, check_real
 from overparam.objectives.base import Objective
 from overparam.planning import Auto
 from overparam.state import State
+from overparam.theory.certainty import certain_claims, certain_run, guarded
 from overparam.theory.report import Conclusion, Constant, Hypothesis, Report
 from overparam.trajectory import Trajectory
 from overparam.verification import repeat
 
-__all__ = ["Example", "Setting", "Theorem", "check", "get", "list_theorems", "register"]
+__all__ = ["NO_TOLERANCE", "Example", "Setting", "Theorem", "check", "confirmed", "finer", "get", "list_theorems", "register",
+           "without_meaning"]
 
 _FACTOR = 100.0  # by which a tolerance is divided to see whether a verdict stands
 
@@ -35,6 +37,7 @@ class Setting:
     step_size : float or None
         Of gradient descent; None where no run and no step size was given.
     run : Trajectory or None
+        Its `loss_error` made a bound: inf where a sampled rule was at work (:func:`overparam.theory.certainty.certain_run`).
     """
 
     objective: Objective
@@ -51,7 +54,7 @@ class Setting:
             if subject.objective is None:
                 raise ValueError("this trajectory has no objective (a user's own, from a file): load it with objective=")
             step = subject.settings.get("step_size")
-            return cls(subject.objective, subject.states[0], None if step is None else float(step), subject)
+            return cls(subject.objective, subject.states[0], None if step is None else float(step), certain_run(subject))
         if not isinstance(subject, Objective):
             raise ValueError(f"check needs a trajectory, or an objective and a start: check(name, obj, params0); got {subject!r}"[:300])
         if params0 is None:
@@ -112,7 +115,7 @@ class Example:
 
 
 class Theorem(ABC):
-    """Base of all checkers; derive from it for a statement of your own, and :func:`register` an instance.
+    """Base of all checkers; derive from it for a statement of your own, and :func:`register` it.
 
     A subclass sets the class attributes and implements :meth:`hypotheses` and :meth:`conclusions`. Statements about points rather than
     runs overload :meth:`check` instead.
@@ -176,7 +179,9 @@ class Theorem(ABC):
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ValueError(f"{self.name} has no constant {key!r}.{hint} Its open constants: {', '.join(known) or 'none'}")
-            known[key] = Constant(key, check_real(value, key), "given")
+            value, before = check_real(value, key, minimum=0.0), known[key]
+            recalled = before.tag == "recalled"  # and stays so: what nobody can look up is not tested, whatever is put in its place
+            known[key] = Constant(key, value, "recalled", before.value) if recalled else Constant(key, value, "given")
         return known
 
     def check(self, subject: Any = None, params0: Any = None, *, step_size: Any = None, confirm: bool = True, **constants: Any) -> Report:
@@ -189,42 +194,85 @@ class Theorem(ABC):
         return report
 
     def _report(self, setting: Setting, constants: Mapping[str, Constant]) -> Report:
-        seen = () if setting.run is None else tuple(self.conclusions(setting, constants))
-        return Report(self.name, self.title, self.statement, self.source, self.tag, tuple(self.hypotheses(setting, constants)), seen,
-                      tuple(constants.values()), {} if setting.run is None else self.measured(setting, constants))
+        supposed, obstacle = guarded(lambda: tuple(self.hypotheses(setting, constants)), ())
+        if obstacle or setting.run is None:
+            return self._found(constants, supposed, obstacle=obstacle)
+        skipped = without_meaning(supposed)
+        if skipped:
+            return self._found(constants, supposed, skipped=skipped)
+        seen, obstacle = guarded(lambda: certain_claims(self.conclusions(setting, constants), setting.run), ())
+        measured, unmeasured = guarded(lambda: self.measured(setting, constants), {})
+        if unmeasured and not obstacle:
+            measured = {"further numbers": unmeasured}
+        report = self._found(constants, supposed, seen, measured, obstacle=obstacle)
+        return replace(report, obstacle="", skipped=obstacle) if obstacle and report.failed else report
+
+    def _found(self, constants: Mapping[str, Constant], hypotheses: tuple[Hypothesis, ...], conclusions: tuple[Conclusion, ...] = (),
+               measured: Mapping[str, Any] | None = None, **more: str) -> Report:
+        return Report(self.name, self.title, self.statement, self.source, self.tag, hypotheses, conclusions, tuple(constants.values()),
+                      dict(measured or {}), **more)
 
     def _confirmed(self, report: Report, setting: Setting, constants: Mapping[str, Constant]) -> Report:
         """The report, unless a repetition at a hundredth of the tolerance turns the verdict."""
         if not isinstance(getattr(setting.objective, "rule", None), Auto):
-            return report  # without a tolerance there is nothing to divide: the claims' own errors have to do
-        again = repeat(setting.run, _FACTOR)
-        other = self._report(Setting.of(again), constants).verdict
-        if other == report.verdict:
-            return report
-        return replace(report, unstable=f"the verdict is {report.verdict!r} for this run and {other!r} for its repetition at a hundredth "
-                                        "of the tolerance: a smaller tolerance would decide")
+            return replace(report, confirmation=NO_TOLERANCE)
+        try:
+            again = repeat(setting.run, _FACTOR)
+        except ValueError as error:
+            return replace(report, confirmation=f"no: the run cannot be repeated ({error}): the claims' own errors decide")
+        return confirmed(report, self._report(Setting.of(again), constants), "this run")
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.title}>"
 
 
+def finer(objective: Objective) -> Objective | None:
+    """The objective at a hundredth of its tolerance; None where its rule has none."""
+    rule = getattr(objective, "rule", None)
+    if not isinstance(rule, Auto):
+        return None
+    return objective.with_rule(Auto(**{**rule.settings(), "tol": max(rule.tol / _FACTOR, 1e-14)}))
+
+
+def without_meaning(hypotheses: Sequence[Hypothesis]) -> str:
+    """Why the conclusion is not to be looked at: the structural hypotheses that fail; empty if none does."""
+    gone = [one.words for one in hypotheses if one.structural and one.tested and one.holds is False]
+    return f"it has no meaning unless {' and '.join(gone)}" if gone else ""
+
+
+def confirmed(report: Report, other: Report, what: str) -> Report:
+    """A report beside the one of the same statement at a hundredth of the tolerance."""
+    if other.verdict == report.verdict:
+        return replace(report, confirmation="yes: the same verdict at a hundredth of the tolerance")
+    if other.obstacle:
+        return replace(report, confirmation=f"no: at a hundredth of the tolerance it {other.obstacle}; the claims' own errors decide")
+    return replace(report, unstable=f"the verdict is {report.verdict!r} for {what} and {other.verdict!r} for its repetition at a "
+                                    "hundredth of the tolerance: a smaller tolerance would decide")
+
+
+#: Why a verdict was not confirmed under a rule that has no tolerance.
+NO_TOLERANCE = "no: the objective's rule has no tolerance to divide, so the claims' own errors decide"
+
 _THEOREMS: dict[str, Theorem] = {}
 
 
-def register(theorem: type[Theorem]) -> type[Theorem]:
-    """Class decorator: enter a checker in the list that :func:`check` knows.
+def register(theorem: Any) -> Any:
+    """Enter a checker in the list that :func:`check` knows: a class, which this then decorates, or an instance.
 
     Raises
     ------
     ValueError
-        If the name is taken, or an attribute is missing.
+        If it is no :class:`Theorem`, the name is taken, or an attribute is missing.
     """
+    kind = theorem if isinstance(theorem, type) else type(theorem)
+    if not issubclass(kind, Theorem):
+        raise ValueError(f"register needs a subclass of op.theory.Theorem or an instance of one; got {theorem!r}"[:300])
     missing = [name for name in ("name", "title", "source", "statement") if not getattr(theorem, name, "")]
     if missing:
-        raise ValueError(f"{theorem.__name__} needs {', '.join(missing)}")
+        raise ValueError(f"{kind.__name__} needs {', '.join(missing)}")
     if theorem.name in _THEOREMS:
         raise ValueError(f"name {theorem.name!r} is taken by another theorem")
-    _THEOREMS[theorem.name] = theorem()
+    _THEOREMS[theorem.name] = theorem() if isinstance(theorem, type) else theorem
     return theorem
 
 
@@ -253,9 +301,11 @@ def check(name: str, subject: Any = None, params0: Any = None, *, step_size: flo
     step_size : float, optional
         For hypotheses about it.
     confirm : bool
-        Repeat the run at a hundredth of its tolerance, and call the verdict ``undecided`` if it changes. The default; it costs a run.
+        Repeat the run at a hundredth of its tolerance (points are evaluated again), and call the verdict ``undecided`` if it changes.
+        The default; it costs a run. ``report.confirmation`` says what came of it; under a fixed rule, which has no tolerance, the
+        claims' own errors decide.
     **constants
-        Constants that the paper leaves open, by name.
+        Constants that the paper leaves open, by name; not negative. One that is recalled stays so, and is not tested.
 
     Returns
     -------
@@ -265,6 +315,7 @@ def check(name: str, subject: Any = None, params0: Any = None, *, step_size: flo
     Raises
     ------
     ValueError
-        If the name or a constant is not known, or the subject does not fit the statement.
+        If the name or a constant is not known, or the statement is not about such a subject. A point or a run outside a statement's
+        domain is no error but a report, ``vacuous`` or ``undecided``.
     """
     return get(name).check(subject, params0, step_size=step_size, confirm=confirm, **constants)

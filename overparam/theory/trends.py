@@ -43,14 +43,15 @@ class LogRatios:
 
 
 def log_ratios(sides: np.ndarray, bound: Bound) -> LogRatios:
-    """From (P, 3) left, right and error."""
-    left, right, error = np.asarray(sides, dtype=np.float64).T
+    """From (P, 3) left, right and error; further columns are passed over."""
+    left, right, error = np.asarray(sides, dtype=np.float64)[:, :3].T
     with np.errstate(divide="ignore", invalid="ignore"):
         if bound.logarithmic:
             values, errors = left - right, error
-            kept = ~np.isnan(values) & np.isfinite(error)
+            kept = ~np.isnan(values) & np.isfinite(error)  # an error that is NaN or inf is none that is known
         else:
-            kept = (left > error) if bound.relation == "<=" else (right > 0)  # a lower bound asks nothing where right <= 0
+            # a lower bound asks nothing where right <= 0
+            kept = (left > error) if bound.relation == "<=" else (right > 0) & np.isfinite(error)
             # nothing but an infinite constant makes right <= 0 serve, or left <= 0 under a lower bound
             values = np.where((left > 0) & (right > 0), np.log(np.abs(left)) - np.log(np.abs(right)),
                               np.inf if bound.relation == "<=" else -np.inf)
@@ -100,12 +101,12 @@ def slack(values: np.ndarray, held: int) -> float:
 
 
 def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str) -> tuple[bool | None, str]:
-    r"""Whether the largest log ratio at each scale stays bounded towards one end of the scales.
+    r"""Whether the largest log ratio at each scale stays bounded towards one end of the scales, as far as a finite family shows.
 
     On the outer half of the family (at least four scales) :math:`\ln C` is fitted by a straight line in ln scale. It grows if its slope
     towards the end is above 0 by more than its 99 % interval (from the residuals) and the numerical error allow, or if it rises from each
-    scale to the next; a growth that slows, to less than half from one half of the line to the other, is one to a limit and counts as
-    bounded: a power keeps its pace.
+    scale to the next; a growth that slows, to less than half from one half of the line to the other, is slower than a power, which keeps
+    its pace, and does not count: a finite family does not tell one to a limit from that of a logarithm.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str
     Returns
     -------
     (bool or None, str)
-        None with fewer than four scales; and the slope in words.
+        None with fewer than four scales, or where the left side is not resolved; and the slope in words.
 
     Examples
     --------
@@ -134,12 +135,14 @@ def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str
         x, y = -x[::-1], y[::-1]
     size = max(4, (len(x) + 1) // 2)
     if len(x) < 4:
-        return None, f"{len(x)} scales show no trend: at least 4 are needed"
+        return None, f"{len(x)} scales show no trend: at least 4 would"
     x, y = x[-size:], y[-size:]
     if np.isposinf(y).any():
         return False, "no constant serves at one of the scales"
     if np.isneginf(y).any():
-        return (True, "the left side vanishes there") if np.isneginf(y[-1]) else (None, "the left side is not resolved at some scales")
+        vanishes = bool(np.isneginf(y[-1]))
+        return (True, "the left side vanishes there") if vanishes else (None, "the left side is not resolved at some scales: a smaller "
+                                                                              "numerical error would decide")
     centred = x - x.mean()
     slope = float(centred @ y / (centred @ centred))
     residual = y - y.mean() - slope * centred
@@ -152,7 +155,7 @@ def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str
     if slope <= half and not (np.diff(y) > 2 * error).all():  # a steady rise is one, however bent it is
         return True, text
     if outer < 0.5 * inner:
-        return True, text + f", slowing from {inner:+.3g} to {outer:+.3g}"
+        return True, text + f", slowing from {inner:+.3g} to {outer:+.3g}: no power"
     return False, text + f": it grows and does not slow ({inner:+.3g}, then {outer:+.3g})"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from overparam import _softmax
 from overparam.objectives.base import Objective
 from overparam.state import State
+from overparam.theory.certainty import certain
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Hypothesis
 from overparam.theory.theorem import Example, Setting, register
@@ -85,8 +86,7 @@ class FarField(Inequality):
         near, far = point.params[~point.far], point.params[point.far]
         grouped = bool(len(near) and len(far) and not near.any() and np.ptp(far, axis=0).max() == 0)
         means = getattr(getattr(point.objective, "teacher", None), "means", ())
-        return [Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1 and common.scores(point.objective),
-                           note=common.other_loss(point.objective)),
+        return [common.target(point.objective, len(means) == 1),
                 Hypothesis("one group of parameters is on the target, the others are at one far point", r"\mu_i\in\{0,re_1\}", fact=grouped,
                            tag="derived"),
                 Hypothesis("the far point is at least 6 away", r"r\ge6", point.radius * (1 + 1e-12), ">=", 6.0, tag="derived")]
@@ -99,7 +99,7 @@ class FarField(Inequality):
         first = math.pi**2 + log_ratio**2
         second = first - 4 * log_ratio
         common = 0.5 * log_ratio - r * r / 8
-        found = point.objective.estimate(point.state)
+        found = certain(point.objective.estimate(point.state))
         rows = found.grad if point.state.basis is None else found.grad @ point.state.basis
         push = -float((rows[point.far] @ (point.params[point.far][0] / r)).sum())
         w, w_error = self._weights(r, log_ratio)

@@ -191,8 +191,8 @@ class FirstOrder(Inequality):
         return [self._derivative(point, one) for one in (shift, along, mixed - along)]
 
     @staticmethod
-    def _derivative(point: GradientPoint, direction: np.ndarray) -> tuple[float, float, float]:
-        """Worst entry of the derivative of the gradient rows along a direction, its expected value, and the difference's error."""
+    def _derivative(point: GradientPoint, direction: np.ndarray) -> tuple[float, ...]:
+        """Worst entry of the derivative of the gradient rows along a direction, its expected value, the difference's error, its scale."""
         size = float(np.abs(direction).max())
         if size < 1e-12:  # rounding: there is nothing across m in one dimension
             return 0.0, 0.0, 0.0
@@ -208,7 +208,8 @@ class FirstOrder(Inequality):
         errors = np.abs(fine - coarse) + 3 * max(error.max() for _, error in found.values()) / step
         exact = first_order(centre, direction) - first_order(centre, np.zeros_like(direction))
         worst = np.unravel_index(int(np.argmax(np.abs(fine - exact) - errors)), fine.shape)
-        return float(fine[worst]), float(exact[worst]), float(errors[worst])
+        scale = 2 / len(direction) * (1 + 2 * float(centre @ centre))  # of the derivative; one of its parts is 0
+        return float(fine[worst]), float(exact[worst]), float(errors[worst]), scale
 
     def examples(self) -> dict[str, Example]:
         uneven = {"subject": at_target(1, np.array([0.4, 0.6])), "params0": [[1.0], [1.0]]}

@@ -16,6 +16,7 @@ from overparam.objectives.base import Objective
 from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian
+from overparam.theory.certainty import certain
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Conclusion, Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, Theorem, register
@@ -91,7 +92,7 @@ class SecondMoment(Inequality):
                            tag="derived")]
 
     def sides(self, point: GradientPoint) -> list[tuple[float, float, float]]:
-        found, n = point.objective.estimate(point.state), point.state.n
+        found, n = certain(point.objective.estimate(point.state)), point.state.n
         grad, error = point.gradient()
         params, moment = point.state.coordinates, second_moment(point.state)
         square = moment @ moment

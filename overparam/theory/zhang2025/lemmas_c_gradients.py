@@ -162,9 +162,12 @@ class LemmaC14(FarLemma):
 
     def hypotheses_at(self, point: FarPoint) -> list[Hypothesis]:
         found = super().hypotheses_at(point)
+        if len(point.means) < 2:
+            return found
         size = float(point.distances.min())
-        return [*found, Hypothesis("the near student has arrived", r"\|\mu_{i_0}\|^2\le e^{-M^2/8}",
-                                   2 * math.log(size) if size else -math.inf, "<=", -point.M**2 / 8, tag="derived", logarithmic=True)]
+        goal, arrived = -point.M * point.M / 8, 2 * math.log(size) if size else -math.inf
+        return [*found, Hypothesis("the near student has arrived", r"\|\mu_{i_0}\|^2\le e^{-M^2/8}", arrived, "<=", goal, tag="derived",
+                                   logarithmic=True)]
 
     def sides(self, point: FarPoint) -> Sequence[tuple[float, float, float]]:
         loss, error = point.found.value, point.errors[0]

@@ -14,7 +14,7 @@ from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian
 from overparam.theory.inequality import Bound, Inequality
-from overparam.theory.report import Constant
+from overparam.theory.report import Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, register
 from overparam.theory.zhang2025 import common
 from overparam.theory.zhang2025.lemmas_c_points import FarLemma, FarPoint
@@ -57,7 +57,8 @@ class LemmaC7(Inequality):
     r"""Lemma C.7: x is not close to a hyperplane, such as that between two students.
 
     Its density along any direction is at most :math:`1/\sqrt{2\pi}`; :math:`\|x-\mu_i\|^2-\|x-\mu_j\|^2` is linear in x with the slope
-    :math:`2\|\mu_i-\mu_j\|`. The paper's constant is unknown; these are the best that hold for all hyperplanes.
+    :math:`2\|\mu_i-\mu_j\|`. The paper's constant is unknown; these are the best that hold for all hyperplanes: in
+    the limit b = 0, :math:`\epsilon\to0` both sides are equal.
     """
 
     name = "zhang2025.lemma_c_7"
@@ -71,12 +72,13 @@ class LemmaC7(Inequality):
     samples: ClassVar[int] = 300
     bounds: ClassVar[tuple[Bound, ...]] = (
         Bound("x is rarely close to the hyperplane between two students", r"\Pr[|\langle u,x\rangle-b|\le\epsilon]\le C\epsilon",
-              constant="C", logarithmic=True),
+              constant="C", logarithmic=True, attained=True),
         Bound("its squared distances to the two are rarely close",
-              r"\Pr[|\|x-\mu_i\|^2-\|x-\mu_j\|^2|\le s]\le\frac{s}{\sqrt{2\pi}\|\mu_i-\mu_j\|}", tag="derived", logarithmic=True),
+              r"\Pr[|\|x-\mu_i\|^2-\|x-\mu_j\|^2|\le s]\le\frac{s}{\sqrt{2\pi}\|\mu_i-\mu_j\|}", tag="derived", logarithmic=True,
+              attained=True),
         Bound("the hyperplane's own distance b from the target counts",
               r"\Pr[|\langle u,x\rangle-b|\le\epsilon]\le C\epsilon\,e^{-(|b|-\epsilon)_+^2/2}", constant="C", logarithmic=True,
-              tag="derived"))
+              tag="derived", attained=True))
 
     def sample(self, rng: np.random.Generator, scale: float) -> _Slab:
         d = int(rng.integers(1, 5))
@@ -84,16 +86,16 @@ class LemmaC7(Inequality):
         return _Slab(first, second, float(10 ** rng.uniform(-4, 1)))
 
     def point(self, setting: Setting, state: State) -> _Slab:
-        """The two closest students, and a slab of width 0.1."""
+        """The two closest students that differ, and a slab of width 0.1."""
         means = state.coordinates
-        if len(means) < 2:
-            raise ValueError("a hyperplane between students needs two of them")
         gaps = np.linalg.norm(means[:, None] - means, axis=-1)
         gaps[gaps == 0] = np.inf
-        if not np.isfinite(gaps).any():
-            raise ValueError("all students coincide: there is no hyperplane between them")
         i, j = np.unravel_index(gaps.argmin(), gaps.shape)
         return _Slab(means[i], means[j], 0.05)
+
+    def hypotheses_at(self, point: _Slab) -> list[Hypothesis]:
+        return [Hypothesis("two students differ", r"\mu_i\ne\mu_j", fact=bool((point.first != point.second).any()), tag="derived",
+                           structural=True)]
 
     def sides(self, point: _Slab) -> Sequence[tuple[float, float, float]]:
         step = point.second - point.first
@@ -102,16 +104,19 @@ class LemmaC7(Inequality):
         eps = point.half_width
         log_probability = log_slab(b - eps, 2 * eps)
         error = _LN * (1 + abs(log_probability)) + 4 * np.finfo(np.float64).eps * (abs(b) + eps) ** 2
-        # equality in the limits b = 0, eps -> 0: what rounding may do is on the right side
-        right = [math.log(eps) + error, math.log(2 * eps * length / (math.sqrt(2 * math.pi) * length)) + error,
-                 math.log(eps) - 0.5 * max(abs(b) - eps, 0.0) ** 2 + error]
-        return [(log_probability, one, 0.0) for one in right]
+        right = [math.log(eps), math.log(2 * eps * length / (math.sqrt(2 * math.pi) * length)),
+                 math.log(eps) - 0.5 * max(abs(b) - eps, 0.0) ** 2]
+        return [(log_probability, one, error) for one in right]
 
     def examples(self) -> dict[str, Example]:
         def start() -> dict[str, Any]:
             return {"subject": ScoreMatching(Gaussian([0.0, 0.0]), rule=Auto(tol=1e-8)), "params0": [[0.0, 0.0], [7.0, 0.0], [0.0, 8.0]]}
 
-        return {**super().examples(), "a start": Example("verified", start, "the hyperplane between the two closest of n=3, d=2")}
+        def together() -> dict[str, Any]:
+            return {**start(), "params0": [[1.0, 0.0], [1.0, 0.0]]}
+
+        return {**super().examples(), "a start": Example("verified", start, "the hyperplane between the two closest of n=3, d=2"),
+                "together": Example("vacuous", together, "both students at one point: there is no hyperplane between them")}
 
 
 @register

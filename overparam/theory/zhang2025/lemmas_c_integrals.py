@@ -191,7 +191,7 @@ class LemmaC4(FarLemma):
 
     def point(self, setting: Setting, state: State) -> _Cut:
         point = FarPoint.of(setting, state)
-        return _Cut(point, point.closest, 1.1, 2)
+        return _Cut(point, point.closest if state.n > 1 else 0, 1.1, 2)
 
     def hypotheses_at(self, point: _Cut) -> list[Hypothesis]:
         return super().hypotheses_at(point.point)

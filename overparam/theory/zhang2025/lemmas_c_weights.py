@@ -70,7 +70,8 @@ class _Pointwise(Inequality):
         return _At(means, spread * rng.standard_normal((self.looks, means.shape[1])), 1 + 3 * rng.random(), setting.equal_weights)
 
     def hypotheses_at(self, point: _At) -> list[Hypothesis]:
-        return [Hypothesis("the student's weights are equal", r"\pi_i=1/n", fact=point.equal)]
+        return [Hypothesis("the student's weights are equal", r"\pi_i=1/n", fact=point.equal),
+                Hypothesis("there are at least two students", r"n\ge2", len(point.means), ">=", 2, structural=True)]
 
     def examples(self) -> dict[str, Example]:
         def start(weights: list[float] | None) -> dict[str, Any]:
@@ -78,7 +79,8 @@ class _Pointwise(Inequality):
                     "params0": [[0.0, 0.0], [7.0, 0.0], [0.0, 8.0]]}
 
         return {**super().examples(), "a start": Example("verified", lambda: start(None), "n=3, d=2, from 50 points"),
-                "unequal weights": Example("vacuous", lambda: start([0.5, 0.3, 0.2]), "the weights are a hypothesis")}
+                "unequal weights": Example("vacuous", lambda: start([0.5, 0.3, 0.2]), "the weights are a hypothesis"),
+                "one student": Example("vacuous", lambda: {**start(None), "params0": [[7.0, 0.0]]}, "n=1: there is no other")}
 
 
 @register
@@ -92,7 +94,7 @@ class LemmaC5(_Pointwise):
     latex = r"w_i\le e^{-\frac12(\|x-\mu_i\|^2-\|x-\mu_j\|^2)}w_j"
     bounds: ClassVar[tuple[Bound, ...]] = (
         Bound("every weight is at most exp(-(|x - mu_i|^2 - |x - mu_j|^2)/2), j the nearest",
-              r"w_i\le e^{-\frac12(\|x-\mu_i\|^2-\|x-\mu_j\|^2)}", logarithmic=True, tag="reconstructed"),
+              r"w_i\le e^{-\frac12(\|x-\mu_i\|^2-\|x-\mu_j\|^2)}", logarithmic=True, tag="reconstructed", attained=True),
         Bound("the ratio of two weights is that very exponential", r"\ln\frac{w_i}{w_j}=\tfrac12(\|x-\mu_j\|^2-\|x-\mu_i\|^2)",
               relation="==", tag="derived"))
 
@@ -105,8 +107,8 @@ class LemmaC5(_Pointwise):
         room = np.where(others, -gaps - log_w, np.inf)
         x, i = np.unravel_index(room.argmin(), room.shape)
         apart = np.unravel_index(np.abs(ratios + gaps).argmax(), gaps.shape)
-        # equality where the nearest weighs 1: what rounding may do is on the right side
-        return [(float(log_w[x, i]), float(-gaps[x, i]) + point.error, 0.0), (float(ratios[apart]), float(-gaps[apart]), point.error)]
+        # equality where the nearest weighs 1; the ratios are logarithms, so 1 is their scale
+        return [(float(log_w[x, i]), float(-gaps[x, i]), point.error), (float(ratios[apart]), float(-gaps[apart]), point.error, 1.0)]
 
 
 @register
@@ -119,9 +121,10 @@ class LemmaC6(_Pointwise):
     statement = "The student nearest to x has a weight of at least 1/n, and of nearly 1 where all others are clearly farther."
     latex = r"w_j\ge\frac1n,\quad w_j\ge\frac1{1+(n-1)e^{-s}}"
     bounds: ClassVar[tuple[Bound, ...]] = (
-        Bound("the nearest student has at least the weight 1/n", r"\max_jw_j\ge\frac1n", relation=">=", logarithmic=True, tag="derived"),
+        Bound("the nearest student has at least the weight 1/n", r"\max_jw_j\ge\frac1n", relation=">=", logarithmic=True, tag="derived",
+              attained=True),
         Bound("its weight is at least 1/(1 + (n-1) e^-s), s half the least difference of squares", r"w_j\ge\frac1{1+(n-1)e^{-s}}",
-              relation=">=", logarithmic=True, tag="reconstructed"))
+              relation=">=", logarithmic=True, tag="reconstructed", attained=True))
 
     def sides(self, point: _At) -> Sequence[tuple[float, float, float]]:
         log_w, halves = point.log_w, point.half_squares
@@ -130,8 +133,8 @@ class LemmaC6(_Pointwise):
         own = np.take_along_axis(log_w, halves.argmin(axis=1)[:, None], axis=1)[:, 0]
         least = -np.log1p((n - 1) * np.exp(-(order[:, 1] - order[:, 0])))
         worst = int((own - least).argmin())
-        # 1/n and, for two students, the second bound hold with equality: what rounding may do is on the right side
-        return [(float(own.min()), -math.log(n) - point.error, 0.0), (float(own[worst]), float(least[worst]) - point.error, 0.0)]
+        # equality occurs: where all are equally far, and for two students in the second bound
+        return [(float(own.min()), -math.log(n), point.error), (float(own[worst]), float(least[worst]), point.error)]
 
 
 @register
@@ -144,11 +147,11 @@ class LemmaC9(_Pointwise):
     statement = "Along a ray the posterior mean moves outwards with |x|, and a weight gains on those of students that lie less far out."
     latex = r"\frac{d}{ds}\langle x,v(sx)\rangle=x^\top C(sx)\,x\ge0"
     bounds: ClassVar[tuple[Bound, ...]] = (
-        Bound("the posterior mean moves outwards along the ray", r"\langle\hat x,v(sx)\rangle\uparrow s", tag="derived"),
+        Bound("the posterior mean moves outwards along the ray", r"\langle\hat x,v(sx)\rangle\uparrow s", tag="derived", attained=True),
         Bound("the student farthest out along the ray gains weight", r"\ln w_{j}(sx)\uparrow s,\ j=\arg\max_i\langle x,\mu_i\rangle",
-              tag="reconstructed", logarithmic=True),
+              tag="reconstructed", logarithmic=True, attained=True),
         Bound("the weight of the student least far out falls", r"\ln w_{i}(sx)\downarrow s,\ i=\arg\min_i\langle x,\mu_i\rangle",
-              tag="reconstructed", logarithmic=True))
+              tag="reconstructed", logarithmic=True, attained=True))
 
     def sides(self, point: _At) -> Sequence[tuple[float, float, float]]:
         along = point.x @ point.means.T
@@ -158,13 +161,13 @@ class LemmaC9(_Pointwise):
         error = moved.error
         size = float(np.abs(unit).max())
 
-        def worst(left: np.ndarray, right: np.ndarray, allowed: float) -> tuple[float, float, float]:
-            """The comparison with the least room; equality occurs, where weights are 1, so rounding is on the right side."""
+        def worst(left: np.ndarray, right: np.ndarray, rounding: float, scale: float) -> tuple[float, float, float, float]:
+            """The comparison with the least room; equality occurs, where weights are 1."""
             one = int((right - left).argmin())
-            return float(left[one]), float(right[one]) + allowed, 0.0
+            return float(left[one]), float(right[one]), rounding, scale
 
         first, last = along.argmax(axis=1)[:, None], along.argmin(axis=1)[:, None]
         means = [(np.exp(logs) * unit).sum(axis=1) for logs in (before, after)]
         gains = [np.take_along_axis(logs, first, axis=1)[:, 0] for logs in (before, after)]
         losses = [np.take_along_axis(logs, last, axis=1)[:, 0] for logs in (after, before)]
-        return [worst(*means, 2 * size * error), worst(*gains, 2 * error), worst(*losses, 2 * error)]
+        return [worst(*means, 2 * size * error, size), worst(*gains, 2 * error, 1.0), worst(*losses, 2 * error, 1.0)]

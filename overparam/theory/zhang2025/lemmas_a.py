@@ -49,12 +49,16 @@ def log_chi_tail(d: int, radius: float) -> float:
 
 @register
 class LemmaA1(Inequality):
-    r"""Lemma A.1: :math:`\Pr_{N(0,I_d)}[\|x\|\ge t+\sqrt d]\le e^{-t^2/2}` for t > 0."""
+    r"""Lemma A.1: :math:`\Pr_{N(0,I_d)}[\|x\|\ge t+\sqrt d]\le e^{-t^2/2}` for t > 0.
+
+    Reconstructed: the inequality is that of a lemma of another paper by the same first author, with the same attribution.
+    """
 
     name = "zhang2025.lemma_a_1"
     title = "Lemma A.1 (Gaussian tail)"
     source = common.PAPER
     statement = "The norm of a standard normal vector exceeds sqrt(d) + t with probability at most exp(-t^2/2)."
+    tag = "reconstructed"
     latex = r"\Pr_{N(0,I_d)}[\|x\|\ge t+\sqrt d]\le e^{-t^2/2}"
     bounds = (Bound("P(|x| >= t + sqrt(d)) <= exp(-t^2/2) (read off another paper of the same authors)", latex,
                     tag="reconstructed", logarithmic=True),)
@@ -72,12 +76,16 @@ class LemmaA1(Inequality):
 
 @register
 class LemmaA2(Inequality):
-    r"""Lemma A.2: :math:`\Pr[x\ge t]\le\frac1te^{-t^2/2}` for a standard normal x and t > 0."""
+    r"""Lemma A.2: :math:`\Pr[x\ge t]\le\frac1te^{-t^2/2}` for a standard normal x and t > 0.
+
+    Reconstructed: the inequality is that of a lemma of another paper by the same first author, with the same attribution.
+    """
 
     name = "zhang2025.lemma_a_2"
     title = "Lemma A.2 (Mill)"
     source = common.PAPER
     statement = "A standard normal number exceeds t with probability at most exp(-t^2/2)/t."
+    tag = "reconstructed"
     latex = r"\Pr[x\ge t]\le\frac1te^{-t^2/2}"
     bounds = (Bound("P(x >= t) <= exp(-t^2/2)/t (read off another paper of the same authors)", latex, tag="reconstructed",
                     logarithmic=True),)

@@ -175,7 +175,8 @@ class LemmaD1(Inequality):
 class LemmaD5(_FirstOrder):
     r"""Lemma D.5, in this library's first-order form: how the gap of one parameter to the others grows in a step.
 
-    With :math:`p=\mu_1` and :math:`q=\mu_2=\dots=\mu_n` on a line through the target (the start of Theorem 3.4), m their mean,
+    With :math:`p=\mu_1` and :math:`q=\mu_2=\dots=\mu_n` on a line through the target (the start of Theorem 3.4; any of them may be the
+    first), m their mean,
     :math:`\big|(p-q)^+-(1+\frac{4\eta}nm^2)(p-q)\big|\le C\eta(p-q)^2`. The paper's bounds have constants that are not known.
     """
 
@@ -195,23 +196,33 @@ class LemmaD5(_FirstOrder):
         return GradientPoint(at_target(1, tol=1e-12), State(centre=self.farthest * rng.uniform(size=1), deviations=deviations), deviations)
 
     def hypotheses_at(self, point: GradientPoint) -> list[Hypothesis]:
-        rest, centre = point.state.deviations[1:], self.about(point)[0]
-        coincide = len(rest) > 0 and bool(np.ptp(rest, axis=0).max() == 0)
-        axis = point.state.deviations[0] - point.state.deviations[-1]  # as stored: their scale does not turn them
+        centre, (one, other, coincide) = self.about(point)[0], self.apart(point)
+        axis = point.state.deviations[one] - point.state.deviations[other]  # as stored: their scale does not turn them
         axis = axis / max(float(np.abs(axis).max()), 1e-300)
         across = float(np.linalg.norm(centre - axis * (centre @ axis) / max(float(axis @ axis), 1e-300)))
         return [*point.hypotheses(),
-                Hypothesis("all but the first coincide, as at Theorem 3.4's start", r"\mu_2=\dots=\mu_n", fact=coincide),
+                Hypothesis("all but one coincide, as at Theorem 3.4's start", r"\mu_2=\dots=\mu_n", fact=coincide),
                 Hypothesis("they lie on a line through the target", r"\mu_i\in\mathbb R e_1",
                            fact=across <= 8 * _EPS * float(np.linalg.norm(centre)))]
 
     def sides(self, point: GradientPoint) -> tuple[float, float, float]:
         grad, error = point.gradient()
         centre, deviations = self.about(point)
-        gap = deviations[0] - deviations[-1]
-        step = grad[-1] - grad[0]  # of the gap, over eta
+        one, other, _ = self.apart(point)
+        gap = deviations[one] - deviations[other]
+        step = grad[other] - grad[one]  # of the gap, over eta
         remainder = float(np.linalg.norm(step - 4 * float(centre @ centre) / len(grad) * gap))
-        return remainder, float(gap @ gap), float(error[0] + error[-1]) + 8 * _EPS * float(np.linalg.norm(grad[0]))
+        return remainder, float(gap @ gap), float(error[one] + error[other]) + 8 * _EPS * float(np.linalg.norm(grad[one]))
+
+    @staticmethod
+    def apart(point: GradientPoint) -> tuple[int, int, bool]:
+        """The one, one of the others, and whether these coincide; the first and the last where no choice makes them."""
+        deviations = point.state.deviations
+        for one in range(len(deviations)):
+            rest = np.delete(deviations, one, axis=0)
+            if len(rest) and np.ptp(rest, axis=0).max() == 0:
+                return one, (one + 1) % len(deviations), True
+        return 0, len(deviations) - 1, False
 
     def examples(self) -> dict[str, Example]:
         given = {"subject": at_target(1), "C": 10.0}

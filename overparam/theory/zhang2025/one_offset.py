@@ -22,14 +22,19 @@ __all__ = ["Theorem34"]
 
 @register
 class Theorem34(Theorem):
-    r"""Theorem 3.4: all start at one point, except that :math:`\mu_1` is :math:`\epsilon_0=e^{-M_0/100}` nearer to the target."""
+    r"""Theorem 3.4: all start at one point, except that :math:`\mu_1` is :math:`\epsilon_0=e^{-M_0/100}` away from it.
+
+    Published is the offset, and that M0 is large. That it points at the target, and :math:`M_0>10^9\sqrt d\,n^{10}` as in Theorem 3.5, are
+    reconstructed. Which student is offset does not matter.
+    """
 
     name = "zhang2025.theorem_3_4"
     title = "Theorem 3.4"
     source = common.PAPER
-    statement = ("If all students start at one point at a large distance M0 from the target, except one that is exp(-M0/100) nearer, that "
-                 "one converges and all others diverge.")
-    latex = r"\mu_1^{(0)}=e^{-M_0/100}e_1,\ \mu_j^{(0)}=0,\ \mu^*=M_0e_1\ \Rightarrow\ \mu_1\to\mu^*,\ \|\mu_j\|\to\infty"
+    statement = ("If all students start at one point at a large distance M0 from the target, except one that is exp(-M0/100) away from it, "
+                 "that one converges and all others diverge. Reconstructed: it is offset towards the target, and M0 > 10^9 sqrt(d) n^10.")
+    latex = (r"\mu_1^{(0)}=e^{-M_0/100}e_1,\ \mu_j^{(0)}=0,\ M_0\text{ large}\ \Rightarrow\ \mu_1\to\mu^*,\ \|\mu_j\|\to\infty\qquad"
+             r"[\text{reconstructed: }\mu^*=M_0e_1,\ M_0>10^9\sqrt d\,n^{10}]")
     constants = (common.STEP_CONSTANT,)
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
@@ -92,18 +97,20 @@ class Theorem34(Theorem):
 
     @staticmethod
     def _offset(setting: Setting) -> tuple[int, float, float, bool] | None:
-        """Who is offset, M0 of the others, ln of the offset, and whether it points at the target; None for any other start."""
-        state = setting.state
-        deviations = state.deviations
+        """Who is offset, M0 of the others, ln of the offset, and whether it points at the target; None for any other start.
+
+        Of two students either may be the one that is offset: it is the one whose offset points at the target, if there is one.
+        """
+        state, found = setting.state, []
         for i in range(setting.n):
-            rest = np.delete(deviations, i, axis=0)
-            if len(rest) and (rest == rest[0]).all() and (deviations[i] != rest[0]).any():
-                away = deviations[i] - rest[0]
+            rest = np.delete(state.deviations, i, axis=0)
+            if len(rest) and (rest == rest[0]).all() and (state.deviations[i] != rest[0]).any():
+                away = state.deviations[i] - rest[0]
                 place = state.centre + math.exp(state.log_scale) * rest[0]
                 size, distance = float(np.linalg.norm(away / np.abs(away).max()) * np.abs(away).max()), float(np.linalg.norm(place))
                 cosine = -float(away @ place) / (size * distance) if distance else 0.0
-                return i, distance, math.log(size) + state.log_scale, abs(cosine - 1) < 1e-9
-        return None
+                found.append((i, distance, math.log(size) + state.log_scale, abs(cosine - 1) < 1e-9))
+        return max(found, key=lambda one: one[3], default=None)
 
 
 def growth(distance: float, step_size: float, n: int) -> float:

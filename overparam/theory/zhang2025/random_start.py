@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam import init
+from overparam import init, regimes
 from overparam._validation import check_integer, check_positive
 from overparam.drivers import gradient_flow
 from overparam.objectives import ScoreMatching
@@ -17,6 +17,7 @@ from overparam.teachers import Gaussian
 from overparam.theory.report import Conclusion, Constant, Hypothesis, Report
 from overparam.theory.theorem import Example, Setting, Theorem, register
 from overparam.theory.zhang2025 import common, far_start
+from overparam.theory.zhang2025.enclosing import smallest_ball
 
 __all__ = ["Corollary36", "Theorem35", "binomial_interval", "conditions", "conditions_hold", "far_example"]
 
@@ -29,21 +30,23 @@ def conditions(setting: Setting) -> list[Hypothesis]:
     (1) all start within :math:`M_0^{1/3}` of one point at distance :math:`M_0`; (2) one is nearer to the target than every other by
     :math:`\frac12M_0^{-1/3}`.
     """
-    state, distance = setting.state, far_start.centre_distance(setting)
+    state, distance, ball = setting.state, far_start.centre_distance(setting), smallest_ball(setting.state)
     third = math.log(distance) / 3 if distance > 0 else -math.inf
-    extent = common.log_extent(setting)
-    stored = state.deviations
-    across = max((float(np.linalg.norm(a - b)) for a in stored for b in stored), default=0.0)
-    # the point may be any: the mean serves in nearly every case, and a diameter of 2 M0^(1/3) is the most there can be
-    other = extent > third and across > 0 and math.log(across / 2) + state.log_scale <= third
-    close = ("all students start close to one point", r"\|\mu_i^{(0)}-\mu\|\le M_0^{1/3}")
-    first = (Hypothesis(*close, tag="reconstructed", note="not about their mean; another point may do") if other else
-             Hypothesis(*close, extent, "<=", third, logarithmic=True, tag="reconstructed",
-                        note=f"mu is their mean, at distance M0 = {distance:.6g}"))
+    extent, stored = common.log_extent(setting), state.deviations
+    close = ("all students start close to one point (the exponent is reconstructed)", r"\|\mu_i^{(0)}-\mu\|\le M_0^{1/3}")
+    if extent > third and ball.log_radius <= math.log(max(ball.distance, 1e-300)) / 3:  # the point may be any: the mean mostly serves
+        first = Hypothesis(*close, ball.log_radius, "<=", math.log(ball.distance) / 3, logarithmic=True, tag="reconstructed",
+                           note=f"mu is the centre of the smallest ball around them, at distance M0 = {ball.distance:.6g}")
+    elif extent > third and 3 * ball.log_least <= math.log(distance + math.exp(min(extent, 700.0))):  # no other point is farther away
+        first = Hypothesis(*close, tag="reconstructed", note="neither about their mean nor about the middle of the smallest ball; "
+                                                             "another point may do")
+    else:
+        first = Hypothesis(*close, extent, "<=", third, logarithmic=True, tag="reconstructed",
+                           note=f"mu is their mean, at distance M0 = {distance:.6g}")
     _, log_gaps = far_start.gaps(state.centre, stored, state.log_scale)
     least = float(log_gaps.min()) if log_gaps.size else math.inf
     rounding = 0.0 if not math.isfinite(least) else 16 * np.finfo(float).eps * math.exp(min(extent - least, 700.0))
-    second = Hypothesis("one student is nearer to the target than all others",
+    second = Hypothesis("one student is nearer to the target than all others (the exponent is reconstructed)",
                         r"\|\mu_j^{(0)}-\mu^*\|\ge\|\mu_{i_0}^{(0)}-\mu^*\|+\tfrac12M_0^{-1/3}", least, ">=", -math.log(2) - third,
                         logarithmic=True, error=rounding, tag="reconstructed")
     return [first, second]
@@ -63,10 +66,12 @@ class Theorem35(Theorem):
     name = "zhang2025.theorem_3_5"
     title = "Theorem 3.5"
     source = common.PAPER
-    statement = ("From M0 > 10^9 sqrt(d) n^10 away, all within M0^(1/3) of one point and one nearer than the rest by M0^(-1/3)/2, that one "
-                 "converges, all others diverge, and after stage 1 the loss is O(1/(eta tau)).")
+    statement = ("From M0 > 10^9 sqrt(d) n^10 away, (1) all close to one point and (2) one nearer to the target than the rest, that one "
+                 "converges, all others diverge, and after stage 1 the loss is O(1/(eta tau)). Reconstructed: close is within M0^(1/3), "
+                 "nearer is by M0^(-1/3)/2.")
     latex = (r"M_0>10^9\sqrt d\,n^{10},\ (1),\ (2)\ \Rightarrow\ \mu_{i_0}\to\mu^*,\ \|\mu_j\|\to\infty\ (j\ne i_0),\ "
-             r"L\le O(1/(\eta\tau))\ \text{for}\ \tau>T")
+             r"L\le O(1/(\eta\tau))\ \text{for}\ \tau>T\qquad[\text{reconstructed: }(1)\ \|\mu_i^{(0)}-\mu\|\le M_0^{1/3},\ "
+             r"(2)\ \|\mu_j^{(0)}-\mu^*\|\ge\|\mu_{i_0}^{(0)}-\mu^*\|+\tfrac12M_0^{-1/3}]")
     constants = (common.STEP_CONSTANT, Constant("C_L", None, "unknown"))
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
@@ -78,7 +83,8 @@ class Theorem35(Theorem):
         return [far_start.nearest_converges(setting, nearest), far_start.others_diverge(setting, nearest), self._loss(setting, constants)]
 
     def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
-        return {"M0": far_start.centre_distance(setting), "smallest C_L of this run": self._needed(setting),
+        needed, why = self._needed(setting)
+        return {"M0": far_start.centre_distance(setting), f"smallest C_L ({why})" if math.isfinite(needed) else "smallest C_L": needed,
                 "flow time T of stage 1 (reconstructed)": far_start.stage_one(far_start.centre_distance(setting))}
 
     def examples(self) -> dict[str, Example]:
@@ -86,30 +92,48 @@ class Theorem35(Theorem):
             objective = ScoreMatching(Gaussian([0.0]), rule=Auto(tol=1e-8))
             return {"subject": gradient_flow(objective, [[6.0], [7.0]], t_end=1e6, rtol=1e-6)}
 
-        return {"published distance": Example("verified", far_example, "n=2, d=1, M0=1e13, deviations of order one"),
-                "three students": Example("verified", lambda: far_example(3, 1e14), "n=3, d=1, M0=1e14"),
+        return {"published distance": Example("verified", lambda: {**far_example(), "C_L": 1.0}, "n=2, d=1, M0=1e13, deviations of 1"),
+                "three students": Example("verified", lambda: {**far_example(3, 1e14), "C_L": 1.0}, "n=3, d=1, M0=1e14"),
                 "seven": Example("vacuous", near, "n=2, d=1, M0=6.5: one converges all the same"),
                 "stage 1 cut short": Example("undecided", lambda: far_example(t_end=20.0), "the nearest has not arrived yet"),
                 "no run": Example("undecided", lambda: far_example(run=False), "the hypotheses alone")}
 
     def _loss(self, setting: Setting, constants: Mapping[str, Constant]) -> Conclusion:
-        needed, constant = self._needed(setting), constants["C_L"]
-        words, latex = "the loss stays below its bound after stage 1", r"L\le C_L/(\eta\tau),\ \tau>T"
+        (needed, why), constant = self._needed(setting), constants["C_L"]
+        words, latex = "the loss stays below its bound after stage 1 (T is reconstructed)", r"L\le C_L/(\eta\tau),\ \tau>T"
         if math.isnan(needed):
-            return Conclusion(words, latex, tag="reconstructed", tested=constant.value is not None,
-                              note="the run ends before T: a longer one would decide")
+            return Conclusion(words, latex, tested=constant.value is not None, note=why)
         if constant.value is None:
             return Conclusion(words, latex, needed, "<=", math.nan, tag="unknown", tested=False,
-                              note=f"holds at the records for C_L >= {needed:.3g}; give C_L=")
-        error = needed * far_start.relative_loss_error(setting)
-        return Conclusion(words, latex, needed, "<=", constant.value, tag=constant.tag, error=error, note="T is reconstructed")
+                              note=f"{why}: holds for C_L >= {needed:.3g}; give C_L=")
+        return Conclusion(words, latex, needed, "<=", constant.value, tag=constant.tag,
+                          error=needed * far_start.relative_loss_error(setting), note=why)
 
     @staticmethod
-    def _needed(setting: Setting) -> float:
-        r"""Smallest :math:`C_L` at the records after stage 1; NaN if there are none."""
+    def _needed(setting: Setting) -> tuple[float, str]:
+        r"""Smallest :math:`C_L` after stage 1, and what it rests on; NaN, and what is missing, where that is open.
+
+        :math:`L\,t` rises as long as the far students have not moved, and then falls like :math:`\sum16/r_j^2`: the records speak for
+        later times only where it has stopped rising. Where the motion is below any float it is at most :math:`\sum16/(r_j^2-16)`, by the
+        law that :func:`overparam.experiments.zhang2025.laws.far_parameters` has [derived], since each is an increasing function of time
+        until its student moves and that student's law afterwards.
+        """
         times = common.flow_times(setting)
         after = times > far_start.stage_one(far_start.centre_distance(setting))
-        return float((setting.run.loss[after] * times[after]).max()) if after.any() else math.nan
+        if not after.any():
+            return math.nan, "the run ends before T: a longer one would decide"
+        level = setting.run.loss[after] * times[after]
+        nearest, _ = far_start.gaps(setting.state.centre, setting.state.deviations, setting.state.log_scale)
+        far = np.delete(regimes.distances(setting.run)[-1], nearest)
+        if far.size and far.min() >= far_start.MOST_VISIBLE:
+            if far_start.others_diverge(setting, nearest).holds is not True:
+                return math.nan, "the far students have not moved, and stage 1 has not ended: a longer run would decide"
+            return (float(max(level.max(), (16 / (far**2 - 16)).sum())),
+                    "the far students' motion is below float64, L t is at most the sum of 16/(r^2 - 16) from then on [derived]")
+        late = times[after] >= times[-1] / math.e
+        if late.sum() < 2 or level[-1] > level[late][0] * (1 + 1e-6):
+            return math.nan, "L t has not begun to fall, the far students have hardly moved: a longer run would decide"
+        return float(level.max()), "at the records, at whose end L t falls"
 
 
 def conditions_hold(distance: float, deviations: np.ndarray) -> np.ndarray:
@@ -192,8 +216,8 @@ class Corollary36(Theorem):
         error = share - low if share >= bound else high - share
         frequency = Conclusion("the conditions of Theorem 3.5 hold at least as often as promised", r"\Pr[(1),(2)]\ge1-n^2M_0^{-1/3}", share,
                                ">=", bound, error=error,
-                               note=f"{hits} of {trials} draws, {100 * _CONFIDENCE:g} % interval {low:.6g} to {high:.6g}; the conditions' "
-                                    "exponents are reconstructed")
+                               tag="reconstructed", note=f"{hits} of {trials} draws, {100 * _CONFIDENCE:g} % interval {low:.6g} to "
+                                                         f"{high:.6g}; the conditions' exponents are reconstructed")
         measured = {"share": share, "interval": [low, high], "promised": bound,
                     "leading order of ln(share of starts of which not exactly one converges), -M0^2/2 in 1-D (derived)": -distance**2 / 2,
                     "share of draws expected to fail (2) in 1-D (derived)":

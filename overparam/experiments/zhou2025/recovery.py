@@ -1,0 +1,335 @@
+"""How often an over-parameterized student finds every component of a mixture, against its number of parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from overparam import init, plotting
+from overparam._validation import check_integer, check_positive, check_real
+from overparam.drivers import em
+from overparam.drivers.loop import check_progress, check_steps
+from overparam.experiments.registry import register
+from overparam.experiments.result import ExperimentResult
+from overparam.experiments.zhang2025.phase_boundary_runs import check_jobs, check_numbers, in_parallel
+from overparam.objectives import KLDivergence
+from overparam.quadrature import Trapezoid
+from overparam.teachers import GaussianMixture
+from overparam.theory.zhang2025.random_start import binomial_interval
+from overparam.trajectory import every
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from xarray import Dataset
+
+__all__ = ["Outcome", "Point", "RecoveryResult", "recovery", "surjections", "teacher"]
+
+NAME = "zhou2025.recovery"
+LOOK = 25  # steps between looks at KL and weights: with its bound a look costs as much as some ten steps
+
+
+def teacher(m: int, separation: float) -> GaussianMixture:
+    """m components of equal weight at the corners of a regular polygon in the plane, neighbours `separation` apart.
+
+    Examples
+    --------
+    >>> from overparam.experiments.zhou2025.recovery import teacher
+    >>> abs(teacher(2, 8.0).means.round(12)).tolist()
+    [[4.0, 0.0], [4.0, 0.0]]
+    """
+    angles = 2 * np.pi * np.arange(m) / m
+    radius = separation / (2 * math.sin(math.pi / m))
+    return GaussianMixture(radius * np.column_stack([np.cos(angles), np.sin(angles)]))
+
+
+def surjections(n: int, m: int) -> float:
+    r"""Probability that n draws from m equal components meet every one: :math:`\sum_j(-1)^j\binom mj(1-j/m)^n`.
+
+    What recovery would be if a component were found exactly when a parameter starts in it.
+
+    Examples
+    --------
+    >>> from overparam.experiments.zhou2025.recovery import surjections
+    >>> round(surjections(2, 2), 12), round(surjections(3, 3), 12)
+    (0.5, 0.222222222222)
+    """
+    return float(sum((-1) ** j * math.comb(m, j) * (1 - j / m) ** n for j in range(m + 1)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one start.
+
+    Attributes
+    ----------
+    met : bool
+        Whether every component had a parameter among its nearest at the start.
+    divergence : float
+        KL at the end.
+    shares : tuple of float
+        Total weight of the parameters nearest to each component, at the end.
+    recovered : bool
+    steps : int
+    status : str
+    """
+
+    met: bool
+    divergence: float
+    shares: tuple[float, ...]
+    recovered: bool
+    steps: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """All starts with one n and one m.
+
+    Attributes
+    ----------
+    m, n : int
+    outcomes : tuple of Outcome
+    """
+
+    m: int
+    n: int
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def recovered(self) -> int:
+        """Number of starts that recovered the teacher."""
+        return sum(one.recovered for one in self.outcomes)
+
+    @property
+    def met(self) -> int:
+        """Number of starts in which every component was met."""
+        return sum(one.met for one in self.outcomes)
+
+    @property
+    def probability(self) -> float:
+        """Share of starts that recovered it."""
+        return self.recovered / len(self.outcomes)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Clopper and Pearson's 95 % interval."""
+        return binomial_interval(self.recovered, len(self.outcomes))
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveryResult(ExperimentResult):
+    """Result of :func:`recovery`.
+
+    Attributes
+    ----------
+    name : str
+    settings : dict
+    points : tuple of Point
+        m by m, over n; fewer if Ctrl-C came in between.
+    stopped : str
+        Where Ctrl-C came, in words; empty if it did not.
+    """
+
+    points: tuple[Point, ...]
+    stopped: str = ""
+
+    @property
+    def reached(self) -> str:
+        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
+        return self.stopped
+
+    def finished(self) -> RecoveryResult | None:
+        """Return what was computed; None if there is nothing."""
+        return self if self.points else None
+
+    def figure(self) -> Figure:
+        """Return the picture: probability of recovery against n for every m, beside that of meeting every component, and the last KL."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8.4, 3.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        counts = self.settings["m"]
+        for number, m in enumerate(counts):
+            points = [point for point in self.points if point.m == m]
+            if not points:
+                continue
+            colour, shift = plotting.COLOURS[number % len(plotting.COLOURS)], 0.12 * (number - (len(counts) - 1) / 2)
+            n, share = np.array([point.n for point in points]), np.array([point.probability for point in points])
+            ends = np.array([point.interval for point in points])
+            left.errorbar(n + shift, share, yerr=np.abs(ends - share[:, None]).T, fmt="o", markersize=4, capsize=2, linewidth=1,
+                          color=colour, label=f"$m={m}$")
+            span = np.arange(n.min(), n.max() + 1)
+            left.plot(span, [surjections(int(one), m) for one in span], color=colour, linestyle="--", linewidth=1)
+            for point in points:
+                values = [one.divergence for one in point.outcomes if np.isfinite(one.divergence)]
+                right.plot(point.n + shift + np.linspace(-0.05, 0.05, len(values)), np.maximum(values, 1e-12), "o", markersize=2.5,
+                           markerfacecolor="none", color=colour, markeredgewidth=0.6)
+        left.plot([], [], "--", color="0.4", linewidth=1, label="every component is met")
+        left.set_ylim(-0.03, 1.03)
+        left.set_ylabel("probability of recovery")
+        left.legend(frameon=False, fontsize="small", loc="lower right")
+        right.axhline(self.settings["threshold"], color="0.5", linestyle=":", linewidth=1)
+        right.set_yscale("log")
+        right.set_ylabel("KL at the end")
+        for letter, ax in zip("ab", (left, right), strict=True):
+            ax.set_xlabel("parameters $n$")
+            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.tick_params(labelsize="small")
+        return figure
+
+    def to_xarray(self) -> Dataset:
+        """Return the data over m, n and start; NaN where nothing was computed."""
+        import xarray
+
+        axes = {key: list(self.settings[key]) for key in ("m", "n")}
+        shape = (len(axes["m"]), len(axes["n"]))
+        fields = {name: np.full(shape, np.nan) for name in ("probability", "low", "high", "all_met")}
+        each = {name: np.full((*shape, self.settings["starts"]), np.nan) for name in ("divergence", "recovered", "met", "steps")}
+        for point in self.points:
+            at = axes["m"].index(point.m), axes["n"].index(point.n)
+            values = (point.probability, *point.interval, surjections(point.n, point.m))
+            for name, value in zip(fields, values, strict=True):
+                fields[name][at] = value
+            for name, values in each.items():
+                values[at] = [getattr(one, name) for one in point.outcomes]
+        data: dict[str, Any] = {name: (("m", "n"), values) for name, values in fields.items()}
+        data |= {name: (("m", "n", "start"), values) for name, values in each.items()}
+        return xarray.Dataset(data, coords=axes, attrs=self.attributes())
+
+    def summary(self) -> str:
+        """Return a table with a row for each m and n."""
+        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+                 f"{'m':>2} {'n':>3}  {'recovered':>9}  {'95 % interval':>15}  {'all met':>7}  {'expected':>8}  "
+                 "recovered though not all met, all met but not recovered"]
+        for point in self.points:
+            low, high = point.interval
+            gained = sum(one.recovered and not one.met for one in point.outcomes)
+            lost = sum(one.met and not one.recovered for one in point.outcomes)
+            lines.append(f"{point.m:2d} {point.n:3d}  {point.recovered:4d}/{len(point.outcomes):<4d}  [{low:6.3f},{high:7.3f}]  "
+                         f"{point.met / len(point.outcomes):7.3f}  {surjections(point.n, point.m):8.3f}  {gained}, {lost}")
+            odd = sorted({one.status for one in point.outcomes} - {"completed", "converged"})
+            if odd:
+                lines.append(f"  some runs ended {', '.join(odd)}")
+        lines += ["", f"recovered: KL < {self.settings['threshold']:g} and every component's parameters have its weight within "
+                  f"{self.settings['weight_error']:g}.", "expected: probability that n draws from the teacher meet every component."]
+        if self.interrupted:
+            lines.append(f"interrupted {self.reached}: these are the points that were finished")
+        return "\n".join(lines)
+
+
+def _checked(m: Any, n: Any, starts: Any, separation: Any, step_size: Any, steps: Any, threshold: Any, weight_error: Any, nodes: Any,
+             seed: Any, n_jobs: Any, progress: Any) -> dict[str, Any]:
+    """The settings, converted, in the order in which they are written down."""
+    check_progress(progress)
+    check_jobs(n_jobs)
+    return {"m": check_numbers(m, "m", 2), "n": check_numbers(n, "n", 1), "starts": check_integer(starts, "starts", minimum=1),
+            "separation": check_positive(separation, "separation"), "step_size": check_positive(step_size, "step_size"),
+            "steps": check_steps(steps), "threshold": check_positive(threshold, "threshold"),
+            "weight_error": check_real(weight_error, "weight_error", minimum=1e-6, maximum=1.0),
+            "nodes": check_integer(nodes, "nodes", minimum=8, maximum=1000), "seed": check_integer(seed, "seed", minimum=0)}
+
+
+def _nearest(params: np.ndarray, means: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(params[:, None] - means, axis=-1).argmin(axis=1)
+
+
+def _shares(params: np.ndarray, weights: np.ndarray, means: np.ndarray) -> np.ndarray:
+    return np.bincount(_nearest(params, means), weights=weights, minlength=len(means))
+
+
+def _point(m: int, n: int, settings: dict[str, Any]) -> Point:
+    target = teacher(m, settings["separation"])
+    objective = KLDivergence(target, rule=Trapezoid(settings["nodes"]))
+
+    def right(loss: float, params: np.ndarray, weights: np.ndarray) -> bool:
+        shares = _shares(params, weights, target.means)
+        return bool(loss < settings["threshold"] and np.abs(shares - target.weights).max() < settings["weight_error"])
+
+    outcomes = []
+    for number in range(settings["starts"]):
+        start = init.from_teacher(target, n, rng=np.random.default_rng([settings["seed"], m, n, number]))
+        traj = em(objective, start, steps=settings["steps"], step_size=settings["step_size"], record=every(LOOK), progress=False,
+                  stop=lambda record: right(record.loss, record.params, record.weights))
+        if traj.status == "interrupted":
+            raise KeyboardInterrupt
+        loss, weights = float(traj.loss[-1]), traj.final_weights
+        outcomes.append(Outcome(len(set(_nearest(start, target.means).tolist())) == m, loss,
+                                tuple(_shares(traj.final, weights, target.means).tolist()), right(loss, traj.final, weights),
+                                int(traj.steps[-1]), traj.status))
+    return Point(m, n, tuple(outcomes))
+
+
+@register(NAME, check=_checked, result=RecoveryResult)
+def recovery(m: int | Sequence[int] = (2, 3, 4), n: int | Sequence[int] = (2, 3, 4, 6, 8, 12), starts: int = 40, separation: float = 8.0,
+             step_size: float = 1.0, steps: int = 200, threshold: float = 0.01, weight_error: float = 0.02, nodes: int = 32, seed: int = 0,
+             n_jobs: int | None = None, progress: bool | None = None) -> RecoveryResult:
+    r"""How often hybrid gradient EM recovers a mixture of m components from n draws: about as often as every one is drawn.
+
+    Teacher: m components of equal weight in the plane, neighbours `separation` apart. Student: :math:`\mu_i\sim p^*`,
+    :math:`\pi_i=1/n`, trained by the hybrid update, :math:`\mu_i\leftarrow\mu_i-\eta\nabla_iL` and :math:`\pi_i\leftarrow E[w_i]`, on a
+    fixed trapezoid grid. It has recovered the teacher when KL is below `threshold` and the parameters nearest each component
+    have its weight. Beside it: the probability that n draws meet every component, which :math:`n=\Omega(m\log m)` makes near 1.
+
+    Parameters
+    ----------
+    m, n : int or sequence of int
+        Numbers of components (2 at least) and of parameters.
+    starts : int
+        Starts for each m and n.
+    separation : float
+        Distance of neighbouring components.
+    step_size : float
+        :math:`\eta`.
+    steps : int
+        Steps after which a run ends, recovered or not.
+    threshold : float
+        KL divergence below which the teacher is recovered.
+    weight_error : float
+        By how much a component's weight may be wrong.
+    nodes : int
+        Nodes of the trapezoid rule along each axis.
+    seed : int
+        Of the starts.
+    n_jobs : int, optional
+        As in joblib; None takes joblib's own setting, one process by default.
+    progress : bool, optional
+        None shows a bar on a terminal after two seconds.
+
+    Returns
+    -------
+    RecoveryResult
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    References
+    ----------
+    Zhou et al. 2025, arXiv 2506.06584 [published: update, start, n = Ω(m log m)]; the setting of this picture is the library's own.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> result = op.experiments.run("zhou2025.recovery", m=2, n=(1, 6), starts=3, steps=100, nodes=24)
+    >>> [point.recovered for point in result.points]
+    [0, 3]
+    """
+    settings = _checked(m, n, starts, separation, step_size, steps, threshold, weight_error, nodes, seed, n_jobs, progress)
+    tasks = [(count, number, settings) for count in settings["m"] for number in settings["n"]]
+    found: list[Point] = []
+    result = RecoveryResult(NAME, settings, ())
+    try:
+        for _, point in in_parallel(_point, tasks, n_jobs, progress, len(tasks)):
+            found.append(point)
+    except KeyboardInterrupt:
+        where = f"after {len(found)} of {len(tasks)} points"
+        if not found:
+            raise KeyboardInterrupt(where) from None
+        return replace(result, points=tuple(found), stopped=where)
+    return replace(result, points=tuple(found))

@@ -103,9 +103,7 @@ def stage_one(distance: float) -> float:
 
 
 def relative_loss_error(setting: Setting) -> float:
-    """Largest relative error of the loss at the records where the loss is not 0; inf where sampled: standard errors bound nothing."""
-    if "sampled_from_step" in setting.run.attributes:
-        return math.inf
+    """Largest relative error of the loss at the records where the loss is not 0."""
     loss, error = np.asarray(setting.run.loss), np.asarray(setting.run.loss_error)
     seen = loss > 0
     return float((error[seen] / loss[seen]).max(initial=0.0))

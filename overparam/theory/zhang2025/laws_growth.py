@@ -186,9 +186,8 @@ class Growth(Theorem):
     @staticmethod
     def _judged(setting: Setting, words: str, latex: str, left: float, right: float, error: float, note: str) -> Conclusion:
         """The comparison; open where it fails and the run's rule bounds nothing, so that the rule may be what fails."""
-        bounded = isinstance(getattr(setting.objective, "rule", None), Auto) and "sampled_from_step" not in setting.run.attributes
-        if bounded or abs(left - right) <= error:
-            return Conclusion(words, latex, left, "==", right, tag="derived", error=error, note=note)
+        if isinstance(getattr(setting.objective, "rule", None), Auto) or abs(left - right) <= error:
+            return Conclusion(words, latex, left, "==", right, tag="derived", error=error, scale=1.0, note=note)  # logarithms of ratios
         return Conclusion(words, latex, tag="derived",
                           note=f"{left:.6g} is not {right:.6g}, and the run's rule has no tolerance: rule=op.Auto() would decide")
 

@@ -24,6 +24,7 @@ typedef struct op_reverse {
     double reach;                 /* at least max |z| */
     const double *log_prior;      /* (n,): log pi, may be -infinity */
     const double *prior;          /* (n,): pi, sums to 1 */
+    int equal_prior;              /* all pi identical, hence exactly 1/n */
     const double *means;          /* (m, k) */
     const double *log_teacher;    /* (m,) */
 } op_reverse;

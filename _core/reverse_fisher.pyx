@@ -33,6 +33,7 @@ cdef extern from "reverse_fisher.h":
         double reach
         const double *log_prior
         const double *prior
+        int equal_prior
         const double *means
         const double *log_teacher
 
@@ -121,7 +122,7 @@ cdef class Evaluator:
         prior = log_prior + padded(n)
         teacher = prior + padded(n)
         log_shares = teacher + padded(m * k)
-        r.reach = 0.0
+        r.reach, r.equal_prior = 0.0, 1
         for b in range(whole):
             square = 0.0
             for a in range(k):
@@ -133,6 +134,8 @@ cdef class Evaluator:
         for a in range(n):
             log_prior[a] = log_weights[a]
             highest = max(highest, log_prior[a])
+            if log_prior[a] != log_prior[0]:
+                r.equal_prior = 0
         for a in range(n):
             prior[a] = exp(log_prior[a] - highest)
             total += prior[a]

@@ -74,16 +74,17 @@ static double op_reverse_centred(const double *points, ptrdiff_t count, ptrdiff_
     return sqrt(longest);
 }
 
+/* Equal weights are multiplied in last: their rounding would leave a mean where the deviations have none. */
 static double op_reverse_prior_mean(const op_reverse_job *job, ptrdiff_t a)
 {
     double sum = 0.0, lost = 0.0;
     for (ptrdiff_t i = 0; i < job->n; i++) {
-        double term = job->delta[i * job->k + a] * job->rule->prior[i];
+        double term = job->delta[i * job->k + a] * (job->rule->equal_prior ? 1.0 : job->rule->prior[i]);
         double next = sum + term, taken = next - sum;
         lost += (sum - (next - taken)) + (term - taken);
         sum = next;
     }
-    return sum + lost;
+    return (sum + lost) * (job->rule->equal_prior ? job->rule->prior[0] : 1.0);
 }
 
 /* Reads the parameters and decides the regime; `plain` asks for softmax weights whatever the spread. */

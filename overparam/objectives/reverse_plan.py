@@ -37,6 +37,11 @@ _TRIES = 8
 _MOST_UNSEEN = 1000  # steps between two looks at means that are left out
 
 
+def _mean(rows: np.ndarray) -> list[float]:
+    """(k,) means of the columns, rounded once."""
+    return [fsum(column) / len(rows) for column in rows.T]
+
+
 def losses(z: np.ndarray, params: np.ndarray, weights: np.ndarray, means: np.ndarray, teacher_weights: np.ndarray) -> np.ndarray:
     r"""(N,) integrand of the loss at standard normal points z (N, k): :math:`\sum_i\pi_i\|D(\mu_i+z)\|^2`."""
     total = np.zeros(len(z))
@@ -247,7 +252,10 @@ class ReversePlan(Plan):
     def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and deviations (n, k) in the plan's frame."""
         centre, deviations = self._split(state)
-        return np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
+        middle, turned = np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
+        if self._moving and not state.log_scale:  # what turning them rounds must not move their mean: late states are far nearer the target
+            middle += np.array(_mean(deviations)) @ self._axes - _mean(turned)
+        return middle, turned
 
     def settle(self, state: State) -> tuple[State, bool]:
         """The same parameters around the centre from which this plan sees them, and whether that centre moves on its own."""
@@ -266,7 +274,7 @@ class ReversePlan(Plan):
         mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
         turned, middle = np.ascontiguousarray(deviations @ self._axes), np.ascontiguousarray(centre @ self._axes)
         if self._moving:  # their mean is meant to be 0: what rounding makes of it is taken from the centre, which moves by less
-            middle -= [fsum(column) / len(turned) for column in turned.T]
+            middle -= _mean(turned)
         self._evaluator.evaluate(middle, turned, 2 if self._moving else 1, mean_row, rows)
         return (mean_row @ self._axes.T if self._moving else np.zeros(len(centre))), rows @ self._axes.T
 

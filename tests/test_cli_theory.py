@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import tomllib
 
 import numpy as np
@@ -16,7 +18,7 @@ import overparam as op
 from overparam import config
 from overparam.cli import app
 from overparam.drivers import BY_NAME
-from overparam.theory import Conclusion, Constant, Example, Hypothesis, Theorem, theorem
+from overparam.theory import Conclusion, Constant, Example, Hypothesis, Theorem, certainty, theorem
 from overparam.theory.inequality import Inequality
 
 HOLDS, WRONG = "test.loss_falls", "test.loss_rises"
@@ -252,15 +254,33 @@ def test_json_has_no_infinities(file, monkeypatch):
 
 
 def test_a_statement_that_does_not_fit_does_not_stop_the_others(file, monkeypatch):
-    def refuse(*_):
-        raise ValueError("two students are needed")
-
-    monkeypatch.setattr(LossRises, "hypotheses", refuse)
-    result = call("check", HOLDS, WRONG, file)
-    assert result.exit_code == 0 and f"warning: {WRONG} does not fit: two students" in result.stderr and "verified" in result.stdout
+    monkeypatch.setattr(theorem, "_THEOREMS", {HOLDS: LossFalls(), "test.sines": Sines()})
+    result = call("check", HOLDS, "test.sines", file)
+    assert result.exit_code == 0 and "warning: test.sines does not fit: test.sines is not about" in result.stderr
+    assert "verified" in result.stdout
     result = call("check", "all", file)
-    assert result.exit_code == 0 and f"1 of 2 statements do not fit and were left out: {WRONG}\n" in result.stderr
-    assert refused(call("check", WRONG, file), "two students")
+    assert result.exit_code == 0 and "1 of 2 statements do not fit and were left out: test.sines\n" in result.stderr
+    assert refused(call("check", "test.sines", file), "not about an objective's parameters")
+
+
+@pytest.mark.parametrize("kind", [ValueError, OverflowError, IndexError, AttributeError])
+def test_a_checker_that_fails_is_undecided_and_no_traceback(file, monkeypatch, kind):
+    def refuse(*_):
+        raise kind("two students are needed")
+
+    monkeypatch.setattr(certainty, "STRICT", False)
+    for method in ("hypotheses", "conclusions"):
+        with monkeypatch.context() as patch:
+            patch.setattr(LossRises, method, refuse)
+            result = call("check", WRONG, file)
+        assert result.exit_code == 0 and not result.stderr
+        assert f"{WRONG}: undecided" in result.stdout and f"two students are needed ({kind.__name__})" in result.stdout
+
+
+def test_a_pipe_that_is_closed_ends_quietly(file):
+    command = f"{sys.executable} -m overparam check zhang2025.lemma_c_7 --json | {sys.executable} -c 'import os; os.close(0)'"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert not done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

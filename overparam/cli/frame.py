@@ -72,6 +72,8 @@ def errors() -> Iterator[None]:
     """Turn the library's errors into one line and an exit code."""
     try:
         yield
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough: typer ends quietly, with exit code 1
+        raise
     except (ValueError, OSError, OverflowError, Warning) as error:  # a Warning is raised only where users ask for that (python -W error)
         say(f"error: {error}")
         raise typer.Exit(BAD_INPUT) from None

@@ -33,7 +33,7 @@ def certain(found: Numbers) -> Numbers:
     --------
     >>> import overparam as op
     >>> from overparam.theory.certainty import certain
-    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.MonteCarlo(1000, seed=0))
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.MonteCarlo(1000, rng=0))
     >>> found = obj.estimate([[1.0], [-1.0]])
     >>> found.value_error < 1, certain(found).value_error
     (True, inf)

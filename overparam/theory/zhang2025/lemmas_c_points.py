@@ -69,7 +69,9 @@ class FarPoint:
     @cached_property
     def distances(self) -> np.ndarray:
         """(n,) distances from the target."""
-        return np.linalg.norm(self.means, axis=1)
+        peak = np.abs(self.means).max(axis=1)
+        peak = np.where(peak > 0, peak, 1.0)  # scaled: 1e200 squared would be infinite
+        return peak * np.linalg.norm(self.means / peak[:, None], axis=1)
 
     @property
     def near(self) -> int:

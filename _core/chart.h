@@ -110,7 +110,7 @@ static int op_chart_slope(op_chart *c, const op_evaluator *e, const double *y, d
             along += v * c->z[i * k + a];
             square += c->z[i * k + a] * c->z[i * k + a];
         }
-        rate[a] = along / (square + c->soft * (double)n);
+        rate[a] = along * square / (square * square + c->soft * c->soft * (double)n * (double)n);
         for (ptrdiff_t i = 0; i < n; i++) to_z[i * k + a] = c->velocity[i * k + a] - rate[a] * c->z[i * k + a];
     }
     if (!c->moving) return 1;
@@ -124,7 +124,7 @@ static int op_chart_slope(op_chart *c, const op_evaluator *e, const double *y, d
         along += c->own[a] * at[a];
         square += at[a] * at[a];
     }
-    follow = c->far ? along / (square + c->soft) : 2.0 * rate[c->widest];
+    follow = c->far ? along * square / (square * square + c->soft * c->soft) : 2.0 * rate[c->widest];
     for (ptrdiff_t a = 0; a < k; a++) to_c[a] = c->own[a] - follow * at[a];
     if (c->far) out[0] = follow;
     return 1;

@@ -4,7 +4,7 @@ A state is a centre and deviations whose columns may differ by hundreds of order
 a power of time. A :class:`Chart` writes column a as :math:`\\delta_{\\cdot a}=e^{g_a}z_a` with an amplitude that moves along,
 
 .. math:: \\dot g_a=\\lambda_a,\\quad \\dot z_a=e^{-g_a}F_a-\\lambda_az_a,\\qquad
-          \\lambda_a=\\frac{e^{-g_a}F_a\\cdot z_a}{z_a\\cdot z_a+\\epsilon n},
+          \\lambda_a=\\frac{(e^{-g_a}F_a\\cdot z_a)\\,z_a\\cdot z_a}{(z_a\\cdot z_a)^2+(\\epsilon n)^2},
 
 F the velocity of the deviations. The product obeys :math:`\\dot\\delta=F` whatever :math:`\\lambda` is; this choice keeps z of order one
 through growth and decay, and lets it pass through 0. Amplitudes below float64's range are only ever seen through their logarithm.
@@ -12,6 +12,7 @@ through growth and decay, and lets it pass through 0. Amplitudes below float64's
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Chart", "Opened"]
 
-_SOFT = 0.01  # epsilon above: z may shrink to a tenth before its amplitude stops following
+_SOFT = 1e-2  # epsilon above: z may shrink to a tenth before its amplitude stops following; before, it drifts by 1e-4 an e-fold
 _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squares of smaller ones are not float64's
 _SMALLEST = 1e-9  # times sqrt(rtol) and a distance of 20: its square is 4e-16 rtol, less than rtol of the loss at flow time 1e14
 _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less than what rounding does to the centre at flow time 1e17
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
 _NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
+_SMALL_CENTRE = 0.2  # of the unit that a far centre starts with: there its amplitude has not followed, and a new chart begins
 _LOST = 0.1  # a column in which that makes up more than this is kept still
 _NARROW, _STRETCH = 13.0, 4.0  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
@@ -90,14 +92,15 @@ class Chart:
         with np.errstate(divide="ignore"):
             log_amplitudes = np.log(np.sqrt((scaled**2).mean(axis=0)))
             self.log_extent = float(np.log(peak)) + state.log_scale if peak > 0 else -np.inf
-        if peak == 0:  # all coincide, and stay so: z is 0 and the amplitude has no meaning, but must count as small
+        self._coincident = peak == 0
+        if self._coincident:  # all coincide, and stay so: z is 0 and the amplitude has no meaning, but must count as small
             log_amplitudes, offset = np.zeros(k), -200.0
         else:
             offset = self.log_extent
             log_amplitudes = np.where(np.isfinite(log_amplitudes), np.maximum(log_amplitudes, -_APART), -_NOTHING)
         self._apart = log_amplitudes.max() - log_amplitudes
         #: columns in which nothing would move but rounding: far narrower than the widest, or 0 by symmetry
-        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0) & (peak > 0))
+        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0)) | self._coincident
         z = scaled / np.exp(log_amplitudes)
         distance = float(np.linalg.norm(centre))
         #: far: the centre is wider than the deviations and has an amplitude of its own; near: that of the widest column, squared, because
@@ -109,7 +112,8 @@ class Chart:
         if self.far:
             parts = [[np.log(distance)], *parts, centre / distance]
         elif moving:
-            parts = [*parts, centre * np.exp(-2 * self._levels[self._widest])]
+            unit = math.exp(min(-2 * self._levels[self._widest], 700.0))  # where even that is too small the centre is 0 as well
+            parts = [*parts, centre * unit]
         self.start = np.concatenate(parts)
         first = int(self.far)
         self._g, self._z = slice(first, first + k), slice(first + k, first + k + n * k)
@@ -175,13 +179,15 @@ class Chart:
         """dy/dt from the velocities of centre (k,) and of the (rescaled) deviations (n, k), in the frame."""
         _, amplitudes, z, scale, _ = opened
         relative = np.where(self.still, 0.0, velocity / amplitudes)
-        rate = np.add.reduce(relative * z) / (np.add.reduce(z * z) + _SOFT * self._shape[0])
+        square = np.add.reduce(z * z)
+        rate = np.add.reduce(relative * z) * square / (square * square + (_SOFT * self._shape[0]) ** 2)
         out = np.empty_like(y)
         out[self._g] = rate
         out[self._z] = (relative - rate * z).ravel()
         if self.moving:
             own, c = (centre_velocity / scale if scale > 0 else np.zeros_like(centre_velocity)), y[self._c]
-            follow = float(own @ c / (c @ c + _SOFT)) if self.far else 2 * float(rate[self._widest])
+            size = float(c @ c)
+            follow = float(own @ c) * size / (size * size + _SOFT**2) if self.far else 2 * float(rate[self._widest])
             out[self._c] = own - follow * c
             if self.far:
                 out[0] = follow
@@ -234,5 +240,5 @@ class Chart:
             return False
         widest = float(g.max())
         if self.far:
-            return widest > y[0] - 0.5
+            return (widest > y[0] - 0.5 and not self._coincident) or not _SMALL_CENTRE < float(np.linalg.norm(y[self._c])) < 1 / _SMALL_CENTRE
         return float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0

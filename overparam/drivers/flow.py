@@ -30,6 +30,8 @@ from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, c
 __all__ = ["gradient_flow"]
 
 _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
+_SHORTEST = 1e-25  # step in logarithmic time below which there is no way on
+_OPENING, _FINER = 1e-6, 1e-4
 _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
 _SHRUNK = 0.4  # a plan is looked at again when velocities fall to this part of what they were
 
@@ -48,6 +50,7 @@ class _Flow(Stepper):
         self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
         self._motion: Any = None  # the compiled slope of the chart under the plan, where there is one
         self._reached: tuple[float, State | None] | None = None  # logarithmic time, and the state where it was asked for
+        self._opening = _OPENING  # length of the first step to try next where an integrator cannot begin
         self._first: float | None = None  # length of the next integrator's first step, where it is known
         self._taken, self._record = first_step, 0
         self.evaluations = 0
@@ -92,8 +95,8 @@ class _Flow(Stepper):
                     self._begin()
                 self._step()
         self._record += 1
-        solver, chart = self._last
-        return Advance(chart.state(solver.y if target == solver.t else solver.dense_output()(target)), 1)
+        solver, chart, base = self._last
+        return Advance(chart.state(solver.y if target - base == solver.t else solver.dense_output()(min(target - base, solver.t))), 1)
 
     # --- integration -------------------------------------------------------------------------------------------------
 
@@ -156,8 +159,9 @@ class _Flow(Stepper):
         self._cut_around(self._chart.start)
         # records are interpolated: the last step may go beyond the last of them
         end = float(self._logs[-1]) + 1e-3
-        self._solver = LSODA(self._slope, s, self._chart.start, end, rtol=self._rtol,
-                             atol=self._chart.tolerances(self._rtol),
+        # the integrator's time is counted from here: late in a run its first steps are far below the spacing of ln(1+t)
+        self._base = s
+        self._solver = LSODA(self._slope, 0.0, self._chart.start, end - s, rtol=self._rtol, atol=self._chart.tolerances(self._rtol),
                              first_step=None if self._first is None else min(self._first, end - s))
         self._first = None
 
@@ -176,7 +180,7 @@ class _Flow(Stepper):
             velocities = self._velocity(self._plan, opened)
             self._speed = float(np.abs(velocities[1]).max())
             self._rate = chart.slope(y, opened, *velocities)
-        return math.exp(s) * self._rate
+        return math.exp(self._base + s) * self._rate
 
     def _velocity(self, plan: Plan, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         chart = self._chart
@@ -190,12 +194,15 @@ class _Flow(Stepper):
         if solver.status == "failed" and not fresh:  # a new integrator may find the way from where this one got to
             self._solver = None
             return
+        if solver.status == "failed" and self._opening > _SHORTEST:  # it begins without implicit steps, which late in a run must be tiny
+            self._solver, self._first, self._opening = None, self._opening, self._opening * _FINER
+            return
         if solver.status == "failed":
             raise RuntimeError(f"the integrator gave up at flow time {self._now():.6g} of {self._times[-1]:.6g} (rtol={self._rtol:g}): "
                                f"{said} Raise rtol, or lower the rule's tolerance")
         if not np.isfinite(solver.y).all():  # LSODA takes a step that no number contradicts
-            self._solver, self._first = None, (solver.t - (self._reached[0] if fresh else solver.t_old)) / 10
-            if not self._first > 4 * np.spacing(self._reached[0]):
+            self._solver, self._first = None, (solver.t - (0.0 if fresh else solver.t_old)) / 10
+            if not self._first > _SHORTEST:
                 raise RuntimeError(f"the gradient is not finite just after flow time {self._now():.6g}")
             return
         state, same = None, True
@@ -212,7 +219,8 @@ class _Flow(Stepper):
                 return  # the step is taken again from where it began, under a plan made there
             self._motion = chart.motion(self._plan)
         self._taken += 1
-        self._last, self._reached = (solver, chart), (solver.t, state)
+        self._opening = _OPENING
+        self._last, self._reached = (solver, chart, self._base), (self._base + solver.t, state)
         self._cut_around(solver.y)
         if not same or chart.outgrown(solver.y):
             self._solver = None

@@ -202,3 +202,44 @@ def test_flow_of_some_means_beside_others_that_stand_still(case):
     assert_allclose(flow.final, 2 * small - large, rtol=0, atol=1e-7 * start.params[2, 0])  # the flow has rtol 1e-8 of a column
     assert_allclose(flow.final[2], start.params[2], rtol=1e-8)
     assert np.abs(small - flow.final).max() > 2e-5  # it can be told from a step size of 2.5e-5
+
+
+def test_hessians_leave_out_what_float64_cannot_see():
+    """A mean at 1e12 has no second derivatives in float64; those of the other are as if it were alone."""
+    score, likelihood = op.ScoreMatching(op.Gaussian([0.0])), op.KLDivergence(op.Gaussian([0.0]))
+    for obj, own in ((score, 2.0), (likelihood, 1.0)):
+        for far in (1e12, -80.0):
+            assert_allclose(obj.hessian([[0.3], [far]]).reshape(2, 2), [[own, 0.0], [0.0, 0.0]], rtol=1e-12)
+            assert_allclose(obj.hvp([[0.3], [far]], [[1.0], [1.0]]), [[own], [0.0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [op.ScoreMatching, op.KLDivergence])
+def test_the_bound_on_what_a_hessian_loses_holds(kind):
+    """Means that are near enough to be seen: the Hessian with them, less the one without, in the spectral norm."""
+    rng = np.random.default_rng(3)
+    for _ in range(12):
+        n, k = int(rng.integers(2, 5)), int(rng.integers(1, 3))
+        kept = np.arange(n) < n - 1
+        params = rng.normal(size=(n, k))
+        params[-1] += rng.uniform(2, 7)
+        weights = rng.dirichlet(np.ones(n))
+        rule = op.Trapezoid(90, half_width=9.0)
+        whole = kind(op.Gaussian(np.zeros(k)), weights=weights, rule=rule)
+        part = kind(op.Gaussian(np.zeros(k)), weights=weights[kept] / weights[kept].sum(), rule=rule)
+        apart = whole.hessian(params)
+        apart[np.ix_(kept, range(k), kept, range(k))] -= part.hessian(params[kept])
+        scene = Scene(weights, np.zeros((1, k)), np.ones(1), whole.integrands)
+        bound = scene.left_out_of_hessian(np.zeros(k), params, kept)
+        assert np.abs(np.linalg.eigvalsh(apart.reshape(n * k, n * k))).max() <= bound
+
+
+def test_a_hessian_between_means_far_apart():
+    """At +-60 the Hessian of the pair is 1e-190 of the middle one's, which is that of a single Gaussian."""
+    found = op.ScoreMatching(op.Gaussian([0.0])).hessian([[60.0], [-60.0], [0.1]]).reshape(3, 3)
+    assert_allclose(found[2, 2], 2.0, rtol=1e-12)
+    assert np.abs(found[:2]).max() < 1e-180
+
+
+def test_params_whose_squares_overflow_are_called_that():
+    with pytest.raises(ValueError, match="squares of these params overflow"):
+        op.ScoreMatching(op.Gaussian([0.0, 0.0])).value(np.array([[1.0, 2.0], [0.0, -1.0]]) * 1e160)

@@ -80,6 +80,9 @@ class ScoreMatchingHessian(HessianKind):
             total += 2 * np.array([q @ (root * (1 + U * wV) + one + two + off), q @ (2 * wV + 4 * U), q @ (2 * wV**2 + 6 * U * wV)])
         return total
 
+    def effect(self, omega: float, k: int) -> float:
+        return 48 + 20 * omega**2 + 164 * omega**2 * (9 * omega**2 + k)
+
     def tail(self, edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:
         r"""Pointwise the integrand is at most :math:`\alpha+\beta\max_i\|e_i\|^2` with all :math:`V_i\le P`, :math:`U\le\omega`, and
         :math:`\|e_i\|^2\le2\|z\|^2+2\omega^2`.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Expectation"]
 
+_SQUARES = 1e150  # coordinates whose squares leave float64
 _FEW = 100  # effective samples below which a standard error is not to be trusted
 
 
@@ -173,14 +174,14 @@ class Expectation(Objective):
 
     def _curvature(self, params: Any, direction: np.ndarray | None = None) -> tuple[State, Curvature]:
         """The reduced state, and the Hessian or its product with a reduced `direction` there."""
-        state, _, plan = self._look(params, faint=True)
+        state, _, plan = self._look(params)
         tol, most = (self.rule.tol, self.rule.max_nodes) if isinstance(self.rule, Auto) else (None, 0)
         try:
             found = plan.curvature(state, direction, tol, most)
         except TooHardError:
             if not (isinstance(self.rule, Auto) and self.rule.sampling):
                 raise
-            found = self._plan_with(state, self.rule.fallback, roomy=False, faint=True).curvature(state, direction)
+            found = self._plan_with(state, self.rule.fallback, roomy=False).curvature(state, direction)
         if not np.isfinite(found.hessian if direction is None else found.product).all():
             raise ValueError("the Hessian overflows at these params (largest coordinate "
                              f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
@@ -212,16 +213,16 @@ class Expectation(Objective):
                                                 and plan.logits_are_exact(state)), replicates=count,
                        component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
 
-    def _look(self, params: Any, fall_back: bool = False, faint: bool = False) -> tuple[State, Evaluation, Plan]:
+    def _look(self, params: Any, fall_back: bool = False) -> tuple[State, Evaluation, Plan]:
         """The state, what is found there, and the plan it was found with: one for this state alone."""
         state = self.start(params)
         with np.errstate(over="ignore", invalid="ignore"):
             try:
-                plan = self._plan_with(state, self.rule, roomy=False, faint=faint)
+                plan = self._plan_with(state, self.rule, roomy=False)
             except TooHardError:
                 if not fall_back:
                     raise
-                plan = self._plan_with(state, self.rule.fallback, roomy=False, faint=faint)
+                plan = self._plan_with(state, self.rule.fallback, roomy=False)
             found = plan.evaluate(state)
         if not (np.isfinite(found.value) and np.isfinite(found.rows).all()):
             raise ValueError("the loss or its gradient overflows at these params (largest coordinate "
@@ -255,15 +256,15 @@ class Expectation(Objective):
         """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
         return self._plan_with(state, self.rule, previous)
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, faint: bool = False) -> Plan:
-        """The plan of the means that matter: those with a weight and, unless `faint`, those whose effect is not below float64's range."""
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
+        """The plan of the means that matter: those with a weight whose effect is not below float64's range."""
         if self._data:
             return self._data_plan(state.n)
         weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
         present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
         scene = Scene(weights[present], means, teacher_weights, self.integrands)
         kept = np.ones(len(scene.weights), dtype=bool)
-        if len(kept) > 1 and not faint and not state.log_scale:
+        if len(kept) > 1 and not state.log_scale:
             kept = scene.kept(state.centre, state.deviations[present])
         rows = present.copy()
         rows[present] = kept
@@ -273,9 +274,16 @@ class Expectation(Objective):
             known = known.inner if view is not None and view.like(known.view) else None
         elif view is not None:
             known = None
-        plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
-                              teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule, self.integrands,
-                              known, roomy)
+        try:
+            plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
+                                  teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule,
+                                  self.integrands, known, roomy)
+        except TooHardError:
+            largest = np.abs(state.coordinates).max()
+            if largest < _SQUARES:
+                raise
+            raise TooHardError(f"squares of these params overflow (largest coordinate {largest:.3g}), so no rule can be planned; start "
+                               "closer to the target") from None
         if view is None:
             return plan
         return PartialPlan(plan, view) if kept.all() else FarPlan(PartialPlan(plan, view), scene, present, kept, state)

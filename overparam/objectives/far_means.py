@@ -9,7 +9,9 @@ from differences, a Gaussian integral gives
 
 With :math:`\Omega` the largest distance of a student mean from a teacher mean, leaving out means of total weight W changes v by at most
 :math:`2\Omega W`; score matching's loss by :math:`4\Omega^2E\,W` and any of its gradient rows, those left out included, by
-:math:`2[3\Omega+8\Omega^2(3\Omega+\sqrt k)]\,E\,W`. What it changes in another objective is for its `effects` to say.
+:math:`2[3\Omega+8\Omega^2(3\Omega+\sqrt k)]\,E\,W`; its Hessian, in the spectral norm, by
+:math:`[48+20\Omega^2+164\Omega^2(9\Omega^2+k)]\,E\,W` (docs/numerics.md, section 11). What it changes in another objective is for
+its `effects`, and its Hessian's `effect`, to say.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 
 from overparam.certificate import Parts
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands, ScoreMatchingIntegrands
 from overparam.objectives.partial_plan import PartialPlan
 from overparam.state import State
@@ -84,6 +87,13 @@ class Scene:
             share = float(np.logaddexp.reduce(self.log_shares(centre, deviations, kept)[0][~kept]))
             rows, loss = self.effects(centre, deviations)
         return share + rows, share + loss
+
+    def left_out_of_hessian(self, centre: np.ndarray, deviations: np.ndarray, kept: np.ndarray) -> float:
+        """Bound on what leaving out all but the `kept` means changes in the Hessian's spectral norm."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            share = float(np.logaddexp.reduce(self.log_shares(centre, deviations, kept)[0][~kept]))
+            omega = np.linalg.norm((centre + deviations)[:, None] - self.means, axis=-1).max()
+            return float(np.exp(share + math.log(self.integrands.hessian.effect(omega, len(centre)))))
 
     def holds_in(self, low: np.ndarray, high: np.ndarray, outside: np.ndarray, kept: np.ndarray) -> bool:
         """Whether the means at `outside` can be left out wherever in the box the kept ones are."""
@@ -185,6 +195,11 @@ class FarPlan(Plan):
 
     def hessian(self, state: State) -> np.ndarray:
         return self.part.hessian(state)
+
+    def curvature(self, state: State, direction: np.ndarray | None = None, tol: float | None = None, max_nodes: int = 0) -> Curvature:
+        """The part's, with zeros for the others, whose blocks are below the bound that is added to the error."""
+        found = self.part.curvature(state, direction, tol, max_nodes)
+        return replace(found, error=found.error + self._scene.left_out_of_hessian(state.centre, state.deviations[self._present], self.kept))
 
     def effective_samples(self, state: State) -> np.ndarray | None:
         return self.part.effective_samples(state)

@@ -29,7 +29,8 @@ _FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 
 _CIRCLE = 2.5
 _WIDEST_CIRCLE = 1e20  # a bound falls like its square at least; more would overflow
 _ORDERS = np.arange(2, 49)  # up to 48 the moments of Peano's kernel were checked
-_STEPS = np.geomspace(1.2, 0.005, 160)
+_WIDEST_STEP, _LEAST_STEP = 1.2, 0.005
+_PER_WIDTH = 0.1  # steps down to this over the spread: at the nearest pole, pi/spread, that is e^-190
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,14 @@ class HessianKind(ABC):
         """
 
     @abstractmethod
+    def effect(self, omega: float, k: int) -> float:
+        r"""Factor by which the weight of means that are left out bounds what this changes in the Hessian's spectral norm.
+
+        :math:`\Omega` is the largest distance of a student mean from a teacher mean, k the number of axes; see
+        :mod:`overparam.objectives.far_means`.
+        """
+
+    @abstractmethod
     def tail(self, edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:
         """Bound on what lies beyond `edge` standard deviations on one side of an axis, for the Hessian's norm.
 
@@ -152,8 +161,9 @@ class HessianKind(ABC):
         rules: dict[int, int | float] = {}
         for axis in live:
             spread, teacher_spread = float(frame.spreads[axis]), float(frame.teacher_spreads[axis])
-            good = _strip_error(_STEPS, spread, teacher_spread, M, self.powers) <= share
-            rules[axis] = float(_STEPS[good.argmax() if good.any() else -1])
+            steps = np.geomspace(_WIDEST_STEP, min(_LEAST_STEP, _PER_WIDTH / max(spread, teacher_spread)), 160)
+            good = _strip_error(steps, spread, teacher_spread, M, self.powers) <= share
+            rules[axis] = float(steps[good.argmax() if good.any() else -1])
             if max(spread, teacher_spread) < 1.5:
                 good = _circle_error(_ORDERS, spread, teacher_spread, M, frame.offset, self.powers) <= share
                 order = int(_ORDERS[good.argmax()])

@@ -68,6 +68,9 @@ class LikelihoodHessian(HessianKind):
             total += [q @ (np.sqrt(k) + 4 * (w * squares).sum(axis=1)), 0.0, 4 * q.sum()]
         return total
 
+    def effect(self, omega: float, k: int) -> float:
+        return 2 * np.sqrt(k) + 6 * (9 * omega**2 + k)
+
     def tail(self, edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:
         r"""The integrand is at most :math:`\sqrt k+2\max_i\|e_i\|^2`, and :math:`\|e_i\|^2\le2\|z\|^2+2\omega^2`."""
         from scipy.special import ndtr

@@ -91,7 +91,7 @@ class ReverseFisher(Expectation):
 
     hessian.__doc__, hvp.__doc__ = Objective.hessian.__doc__, Objective.hvp.__doc__
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, faint: bool = False) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
         """The plan of the means that have a weight."""
         weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
         present = weights > 0

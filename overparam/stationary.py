@@ -20,6 +20,9 @@ __all__ = ["StationaryPoint", "find"]
 
 _PSEUDO = 1e-10  # eigenvalues below this part of the largest take no part in a step: they are rounding of a null mode
 _TINY = 4 * np.finfo(np.float64).eps  # a step shorter than this part of the parameters changes nothing
+_NEAR = 1e-2  # a Newton step of this part of the distances ends a search: along flat minima steps are a third of the way
+_FLAT = 1e-7  # a parameter vector whose second derivatives are below this part of the largest is flat: it is judged by itself,
+_EXACT = 1e-6  # and stationary only if its own Newton step is this part of its distance
 _DAMPING = 1e-3  # of the first step, relative to the largest squared eigenvalue (Marquardt's usual choice)
 
 
@@ -35,12 +38,13 @@ class StationaryPoint:
     grad_norm : float
         Norm of the whole gradient there.
     hessian_eigenvalues : (n·d,) array
-        Ascending.
+        Ascending; NaN where the Hessian could not be evaluated.
     null_tolerance : float
         Eigenvalues count as null up to this part of the largest absolute one.
     status : str
-        "converged", "max_iterations", "stalled" (no step makes the gradient smaller), "failed" (the objective could not be evaluated
-        further on) or "interrupted".
+        "converged", "undecided" (gradient and curvature of some parameters are too small for float64 to tell a stationary point from
+        parameters on their way to infinity), "max_iterations", "stalled" (no step makes the gradient smaller), "failed" (the objective
+        or its Hessian could not be evaluated) or "interrupted".
     message : str
         The same in words, with what was reached.
     iterations : int
@@ -58,7 +62,7 @@ class StationaryPoint:
 
     @property
     def converged(self) -> bool:
-        """Whether the gradient is below the tolerance."""
+        """Whether the gradient is below the tolerance, and small against the curvature as well."""
         return self.status == "converged"
 
     @property
@@ -86,9 +90,11 @@ class StationaryPoint:
         """What the spectrum says.
 
         "minimum", "maximum", "saddle" (negative and positive eigenvalues, null ones or not), "degenerate, none negative", "degenerate,
-        none positive", "degenerate, all null" (where second derivatives do not decide), or "not stationary" if the search did not
-        converge.
+        none positive", "degenerate, all null" (where second derivatives do not decide), "undecided: flat to float64", or "not
+        stationary" if the search did not converge.
         """
+        if self.status == "undecided":
+            return "undecided: flat to float64"
         if not self.converged:
             return "not stationary"
         if self.negative and self.positive:
@@ -111,7 +117,8 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
         Built-in or your own; its ``hessian`` is used.
     params0 : (n, d) array or State
     tol : float
-        The search has converged when the norm of the whole gradient is not above it.
+        The search has converged when the norm of the whole gradient is not above it and the gradient is small against the curvature
+        as well: see Notes.
     max_iterations : int
         Steps tried at most; 0 asks for the spectrum at `params0` alone.
     null_tolerance : float
@@ -125,12 +132,15 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
     Raises
     ------
     ValueError
-        For arguments of the wrong kind, more than 5000 coordinates, or if the objective cannot be evaluated at `params0`.
+        For arguments of the wrong kind, more than 5000 coordinates, or if value and gradient cannot be evaluated at `params0`.
 
     Notes
     -----
-    Where parameters are so far apart that their gradients are exponentially small the gradient is below any `tol` without a
-    stationary point near; the eigenvalues of these parameters then count as null.
+    Where parameters are far apart their gradients are exponentially small: below any `tol` without a stationary point near. So
+    Newton's step has to be below a hundredth of the distances (or of 1, where they are smaller):
+    a pair that runs away to infinity is r/4 standard deviations of gradient per unit of curvature from where it wants to be. A
+    parameter vector with second derivatives below 1e-7 of the largest (each relative to its weight) is flat, and judged by its own
+    gradient against its own block of the Hessian: one that explains the other to 1e-6 is stationary, anything else "undecided".
 
     Examples
     --------
@@ -144,14 +154,16 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
     """
     if not isinstance(obj, Objective):
         raise ValueError(f"obj must be an overparam.Objective such as op.ScoreMatching(teacher); got {obj!r}")
-    params = np.array(params0.params if isinstance(params0, State) else check_array(params0, "params0", ndim=(2, 3)))
+    params = np.array(params0.params if isinstance(params0, State) else check_array(params0, "params0", ndim=2))
     check_hessian_size(params.size)
     tol, null_tolerance = check_positive(tol, "tol"), check_real(null_tolerance, "null_tolerance", minimum=0.0, maximum=1.0)
     max_iterations = check_integer(max_iterations, "max_iterations")
-    here = _Point.at(obj, params)
+    value, grad = obj.value_and_grad(params)
     damping, growth, iterations, status, why = None, 2.0, 0, "max_iterations", ""
+    here = _Point.blank(params, value, grad)
     try:
-        while here.grad_norm > tol and iterations < max_iterations:
+        here = _Point.of(obj, params, value, grad)
+        while here.verdict(tol) is None and iterations < max_iterations:
             damping = _DAMPING * here.largest**2 if damping is None else damping
             step = here.step(damping)
             if np.abs(step).max() <= _TINY * np.abs(here.params).max():
@@ -172,9 +184,12 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
         status = "interrupted"
     except ValueError as error:  # a step led where the objective cannot be evaluated
         status, why = "failed", f": {error}"
-    if here.grad_norm <= tol:
-        status, why = "converged", ""
+    verdict = here.verdict(tol)
+    if verdict is not None:
+        status, why = verdict, ""
     words = {"converged": "the gradient is below tol", "max_iterations": "max_iterations reached", "interrupted": "interrupted",
+             "undecided": "undecided, flat to float64: gradient and curvature of parameters "
+                          f"{', '.join(map(str, here.flat_rows))} are both exponentially small; perhaps they are on their way to infinity",
              "stalled": "no step makes the gradient smaller", "failed": "the objective cannot be evaluated further on"}[status]
     message = f"{words}{why}; after {iterations} steps |grad| = {here.grad_norm:.3g} (tol = {tol:g}), loss {here.value:.9g}"
     return StationaryPoint(here.params, here.value, here.grad_norm, here.eigenvalues, null_tolerance, status, message, iterations)
@@ -187,18 +202,58 @@ class _Point:
     params: np.ndarray
     value: float
     grad: np.ndarray
+    hessian: np.ndarray
     eigenvalues: np.ndarray
     vectors: np.ndarray
-
-    @classmethod
-    def at(cls, obj: Objective, params: np.ndarray) -> _Point:
-        return cls.of(obj, params, *obj.value_and_grad(params))
+    weights: np.ndarray
 
     @classmethod
     def of(cls, obj: Objective, params: np.ndarray, value: float, grad: np.ndarray) -> _Point:
+        size, weights = params.size, obj.weights
+        hessian = np.asarray(obj.hessian(params))
+        eigenvalues, vectors = np.linalg.eigh(hessian.reshape(size, size))
+        weights = np.ones(len(params)) if weights is None else len(params) * np.asarray(weights)
+        return cls(params, float(value), np.asarray(grad), hessian.reshape(*params.shape, *params.shape), eigenvalues, vectors, weights)
+
+    @classmethod
+    def blank(cls, params: np.ndarray, value: float, grad: np.ndarray) -> _Point:
+        """Before the Hessian is known, or where it is not."""
         size = params.size
-        eigenvalues, vectors = np.linalg.eigh(np.asarray(obj.hessian(params)).reshape(size, size))
-        return cls(params, float(value), np.asarray(grad), eigenvalues, vectors)
+        return cls(params, float(value), np.asarray(grad), np.full((*params.shape, *params.shape), np.nan), np.full(size, np.nan),
+                   np.full((size, size), np.nan), np.ones(len(params)))
+
+    def verdict(self, tol: float) -> str | None:
+        """"converged" or "undecided" where the gradient is below `tol`; None where there is still a way to go, or nothing is known."""
+        if not self.grad_norm <= tol or np.isnan(self.eigenvalues).any():
+            return None
+        if self.flat_rows.size:
+            return "undecided"
+        step = np.linalg.norm(self.step(0.0), axis=1)
+        return "converged" if (step <= _NEAR * self._sizes).all() else None
+
+    @property
+    def _sizes(self) -> np.ndarray:
+        return np.maximum(1.0, np.linalg.norm(self.params, axis=1))
+
+    @property
+    def flat_rows(self) -> np.ndarray:
+        """Parameters with second derivatives that are small against the largest, and no stationary point by their own block."""
+        n = len(self.params)
+        present = self.weights > 0
+        norms = np.zeros(n)
+        norms[present] = np.linalg.norm(self.hessian.reshape(n, -1)[present], axis=1) / self.weights[present]
+        flat = np.flatnonzero(present & (norms <= _FLAT * norms.max())) if norms.max() > 0 else np.zeros(0, dtype=int)
+        return np.array([i for i in flat if not self._explained(self.hessian[i, :, i], self.grad[i], self._sizes[i])], dtype=int)
+
+    @staticmethod
+    def _explained(block: np.ndarray, row: np.ndarray, size: float) -> bool:
+        """Whether a stationary point of this block is so near that the gradient is explained by it."""
+        largest = np.abs(block).max()
+        if not largest > 0:
+            return False
+        step = np.linalg.lstsq(block / largest, row / largest, rcond=_FLAT)[0]
+        left = np.linalg.norm(row / largest - block / largest @ step)
+        return bool(np.linalg.norm(step) + left <= _EXACT * size)
 
     @property
     def grad_norm(self) -> float:

@@ -130,6 +130,39 @@ def test_an_objective_that_fails_further_on():
     assert_array_equal(found.params, [[3.0]])
 
 
+@pytest.mark.parametrize("distance", [12.0, 20.0, 60.0])
+@pytest.mark.parametrize("tol", [1e-10, 1e-6])
+def test_a_pair_on_its_way_to_infinity_is_no_stationary_point(distance, tol):
+    """Its gradient falls like exp(-r^2/8), and so does its curvature: the one is about r/4 times the other, whatever r."""
+    found = op.stationary.find(op.ScoreMatching(op.Gaussian([0.0])), [[distance], [-distance], [0.1]], tol=tol)
+    assert found.status == "undecided" and found.kind == "undecided: flat to float64"
+    assert "on their way to infinity" in found.message and "parameters 0, 1 " in found.message
+    assert found.grad_norm <= tol and abs(found.params[2, 0]) < 1e-2
+
+
+def test_light_parameters_are_judged_by_themselves():
+    """A weight of 1e-9 has second derivatives of that size; against its weight they are not small, and Newton's steps see them."""
+    light = op.ScoreMatching(op.Gaussian([0.0]), weights=[1 - 1e-9, 1e-9])
+    assert op.stationary.find(light, [[0.0], [0.0]]).kind != "undecided: flat to float64"
+
+
+class Blind(op.Objective):
+    """x^2 with a Hessian that fails."""
+
+    def value_and_grad(self, params):
+        return float((params**2).sum()), 2 * params
+
+    def hessian(self, params):
+        raise ValueError("the Hessian is too hard here")
+
+
+def test_a_hessian_that_fails_at_the_start_is_a_status():
+    found = op.stationary.find(Blind(), [[3.0]])
+    assert (found.status, found.kind, found.value, found.iterations) == ("failed", "not stationary", 9.0, 0)
+    assert "the Hessian is too hard here" in found.message and np.isnan(found.hessian_eigenvalues).all()
+    assert (found.negative, found.null, found.positive) == (0, 0, 0)
+
+
 def test_interrupted():
     class Impatient(Polynomial):
         calls = 0
@@ -154,7 +187,7 @@ def test_a_state_and_unequal_weights():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"obj": 3.0}, "obj must be an overparam.Objective"), ({"params0": [1.0]}, "params0 must have 2 or 3 dimension"),
+    ({"obj": 3.0}, "obj must be an overparam.Objective"), ({"params0": [1.0]}, "params0 must have 2 dimension"),
     ({"params0": [[np.nan]]}, "params0 must be finite"), ({"params0": np.zeros((1, 5001))}, "coordinates"),
     ({"params0": [[1.0, 2.0]]}, "params have 2 coordinates"), ({"tol": 0.0}, "tol must be a finite number above 0"),
     ({"max_iterations": -1}, "max_iterations must be a whole number"), ({"null_tolerance": 2.0}, "null_tolerance must be"),

@@ -148,7 +148,8 @@ def fit_power_law(traj: Trajectory, window: tuple[float, float] | None = None) -
     Raises
     ------
     ValueError
-        If `traj` has no times and loss, `window` is not two flow times 0 < t0 < t1, or it holds fewer than three records with a positive loss.
+        If `traj` has no times and loss, `window` is not two flow times 0 < t0 < t1, or it holds fewer than three records with a
+        positive loss.
 
     Examples
     --------
@@ -200,8 +201,8 @@ def compare(traj: Trajectory, law: Any, window: tuple[float, float] | None = Non
     Raises
     ------
     ValueError
-        If `traj` has no times and loss, `law` does not give one number for each record, `window` is not two flow times 0 < t0 < t1, or it holds fewer than two
-        records at which the loss and the law are above 0.
+        If `traj` has no times and loss, `law` does not give one number for each record, `window` is not two flow times
+        0 < t0 < t1, or it holds fewer than two records at which the loss and the law are above 0.
 
     Examples
     --------

@@ -100,7 +100,8 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     Raises
     ------
     ValueError
-        If the run was not made under ``Auto``, or its driver or objective is not known.
+        If the run was not made under ``Auto``, draws at random (``op.sgd``), its driver or objective is not known, or `factor` is not
+        above 1.
 
     Examples
     --------
@@ -158,6 +159,9 @@ def _finer(trajectory: Trajectory, factor: float) -> Auto:
         raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; this one used {rule!r}")
     if trajectory.driver not in DRIVERS:
         raise ValueError(f"the driver {trajectory.driver!r} of this trajectory is not known here, so it cannot be repeated")
+    if "rng" in trajectory.continuation:
+        raise ValueError(f"a run of op.{trajectory.driver} draws at random: other draws move it by far more than a "
+                         "tolerance. Repeat it with other seeds instead")
     return Auto(**{**rule.settings(), "tol": max(rule.tol / factor, 1e-14)})
 
 

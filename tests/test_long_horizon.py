@@ -118,6 +118,8 @@ def test_a_short_run_has_no_law_yet():
     ({"n": (3, 3)}, "n must not name a number twice"),
     ({"t_end": 0}, "t_end must be a finite number above 0"),
     ({"t_crossing": np.inf}, "t_crossing must be a finite number above 0"),
+    ({"t_end": 1e300}, "t_end must not be above 1e\\+30: the losses fall like 1/t"),
+    ({"t_crossing": 1e31}, "t_crossing must not be above"),
     ({"scale": -1.0}, "scale must be"),
     ({"tol": 1.0}, "tol"),
     ({"rtol": 1e-20}, "rtol must be"),

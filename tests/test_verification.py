@@ -49,11 +49,14 @@ def test_coincident_digits_say_that_rounding_dominates_nowhere():
 @pytest.mark.parametrize(("run", "match"), [
     (None, "trajectory must be"),
     ("fixed", "needs a run under op.Auto"),
+    ("sgd", "draws at random"),
 ])
 def test_what_cannot_be_verified(run, match):
     if run == "fixed":
         obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.GaussHermite(30))
         run = op.gradient_descent(obj, [[1.0], [0.5]], step_size=0.1, steps=5)
+    elif run == "sgd":
+        run = op.sgd(line(), [[1.0], [0.5]], step_size=0.1, steps=5, batch_size=10, rng=0)
     with pytest.raises(ValueError, match=match):
         op.verify(run)
 

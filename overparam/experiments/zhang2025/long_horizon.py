@@ -34,6 +34,7 @@ PAPER = "arXiv 2511.22069"
 NEAR = 1e-4  # largest eigenvalue of the second moment from which the matrix law is followed: its corrections are of that order
 OFFSET = 0.05  # of the spread of order one from the target: its mean is not there at the start
 CLOSE, FAR = 0.3, (5.5, 6.5)  # distances of the one near and of the far ones
+LONGEST = 1e30  # flow time: the law's matrices S of size n/(8t) are squared, weighed by t^2, and squared again by fits
 SETTLED, SETTLED_FAR = 10.0, 6.0  # flow time and distance from which the law of far parameters is worth drawing
 SMALL_RADIUS, LARGE_RADIUS = 4.0, 6.0  # the paper's starts: all converge, one converges
 
@@ -244,7 +245,12 @@ def _checked(n: Any, t_end: Any, t_crossing: Any, d: Any, scale: Any, seed: Any,
         raise ValueError(f"n must be a whole number not below 2, or several; got {n!r}") from None
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"n must not name a number twice; got {n!r}")
-    return {"n": numbers, "t_end": check_positive(t_end, "t_end"), "t_crossing": check_positive(t_crossing, "t_crossing"),
+    ends = {name: check_positive(value, name) for name, value in (("t_end", t_end), ("t_crossing", t_crossing))}
+    for name, value in ends.items():
+        if value > LONGEST:
+            raise ValueError(f"{name} must not be above {LONGEST:g}: the losses fall like 1/t^2 and are drawn times t^2, which float64 "
+                             f"holds with room up to there, and no law changes after that; got {value:g}")
+    return {"n": numbers, **ends,
             "d": check_integer(d, "d", minimum=1), "scale": check_positive(scale, "scale"), "seed": check_integer(seed, "seed", minimum=0),
             "tol": Auto(tol=tol).tol, "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2),
             "records": check_integer(records, "records", minimum=10)}
@@ -266,7 +272,7 @@ def long_horizon(n: int | Sequence[int] = (2, 3, 5, 10), t_end: float = 1e14, t_
     n : int or sequence of int
         Numbers of parameters, at least 2.
     t_end, t_crossing : float
-        Flow time at which runs end; that of the M = 4 start.
+        Flow time at which runs end; that of the M = 4 start. At most 1e30.
     d : int
         Dimension of the paper's starts.
     scale : float

@@ -28,12 +28,13 @@ def at_target(d: int, weights: np.ndarray | None = None, tol: float = _TOL) -> K
 def divergence(objective: Objective) -> Hypothesis:
     """The loss is the divergence, which gradient EM descends."""
     return Hypothesis("the loss is the Kullback-Leibler divergence from the teacher", r"L=\mathrm{KL}(p^*\|p_\mu)",
-                      fact=isinstance(objective, KLDivergence))
+                      fact=isinstance(objective, KLDivergence), structural=True)
 
 
 def on_one_gaussian(setting: Setting) -> list[Hypothesis]:
     """The divergence from a single Gaussian of identity covariance."""
-    return [divergence(setting.objective), Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=setting.single_teacher)]
+    return [divergence(setting.objective),
+            Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=setting.single_teacher, structural=True)]
 
 
 def fixed_weights(setting: Setting) -> bool:
@@ -61,7 +62,8 @@ class LikelihoodPoint(GradientPoint):
     def hypotheses(self, equal: bool = True) -> list[Hypothesis]:
         """The divergence, a single Gaussian target, and equal weights."""
         means = getattr(getattr(self.objective, "teacher", None), "means", ())
-        found = [divergence(self.objective), Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1)]
+        found = [divergence(self.objective),
+                 Hypothesis("the target is a single Gaussian", r"p^*=N(\mu^*,I)", fact=len(means) == 1, structural=True)]
         if equal:
             found.append(Hypothesis("the student's weights are equal", r"\pi_i=1/n", fact=bool(np.ptp(self.weights) == 0)))
         return found

@@ -123,6 +123,6 @@ class ClusterWeights(Theorem):
     def examples(self) -> dict[str, Example]:
         other = ScoreMatching(Gaussian([0.0]), rule=Auto(tol=1e-8))
         start = [[-2.5], [2.0], [3.5], [-4.0]]
-        return {"hybrid": Example("verified", lambda: {"subject": em(example_objective(), start, steps=300, step_size=1.0)},
+        return {"hybrid": Example("verified", lambda: {"subject": em(example_objective(), start, steps=100, step_size=1.0)},
                                   "n=4, m=2, d=1"),
                 "another loss": Example("vacuous", lambda: {"subject": other, "params0": start}, "score matching")}

@@ -24,7 +24,7 @@ def is_mixture(objective: Objective) -> bool:
 def on_mixture(objective: Objective) -> list[Hypothesis]:
     """The divergence from a mixture of identity-covariance Gaussians."""
     return [divergence(objective), Hypothesis("the target is a mixture of Gaussians", r"p^*=\sum_j\pi_j^*N(\mu_j^*,I)",
-                                              fact=is_mixture(objective))]
+                                              fact=is_mixture(objective), structural=True)]
 
 
 def hybrid_motion(setting: Setting) -> Hypothesis:

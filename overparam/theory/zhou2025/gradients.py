@@ -34,7 +34,7 @@ class MixturePoint(GradientPoint):
 class _Points(Inequality):
     """Random students and teachers of two or three components on the line, any weights."""
 
-    samples, shapes = 4, 1
+    samples, shapes = 3, 1
     scales = (0.1, 1.0, 3.0)
     relation = "=="
 

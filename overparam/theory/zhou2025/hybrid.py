@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam.drivers import em, gradient_flow
+from overparam.drivers import em
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
 from overparam.teachers import GaussianMixture
@@ -163,8 +163,7 @@ class Monotone(Theorem):
         def one(step_size: float) -> dict[str, Any]:
             return {"subject": em(KLDivergence(GaussianMixture([[0.0]]), rule=Auto(tol=1e-8)), [[1.0]], steps=20, step_size=step_size)}
 
-        return {"hybrid": Example("verified", lambda: {"subject": em(obj, _START, steps=100, step_size=1.0)}, "eta=1"),
+        return {"hybrid": Example("verified", lambda: {"subject": em(obj, _START, steps=40, step_size=1.0)}, "eta=1"),
                 "largest step": Example("verified", lambda: one(2.0), "one student, eta=2: it swings from side to side"),
-                "full EM": Example("verified", lambda: {"subject": em(obj, _START, steps=100)}, "no step size"),
-                "flow": Example("verified", lambda: {"subject": gradient_flow(obj, _START, t_end=10.0)}, "the limit of small steps"),
+                "full EM": Example("verified", lambda: {"subject": em(obj, _START, steps=40)}, "no step size"),
                 "diverges": Example("vacuous", lambda: one(2.5), "one student, eta=2.5")}

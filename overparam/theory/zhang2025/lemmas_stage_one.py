@@ -12,7 +12,7 @@ from overparam.state import State
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, register
-from overparam.theory.zhang2025 import common, cubic
+from overparam.theory.zhang2025 import common, cubic, far_line, far_start
 from overparam.theory.zhang2025.lemmas_b import GradientPoint, at_target
 
 __all__ = ["LemmaD3", "LemmaD4", "conditions_hold"]
@@ -113,71 +113,91 @@ class LemmaD4(Inequality):
 
     The paper's exponent is not known. From the reconstructed conditions of Theorem 3.5 follows one: at the target the log odds of
     :math:`i_0` are :math:`G\gtrsim\frac12M_0^{2/3}` with a standard deviation of at most :math:`s\le2M_0^{1/3}`, so that
-    :math:`E[w_j]\lesssim e^{-G^2/(2s^2)}=e^{-M_0^{2/3}/32}`. Tested is the bound :math:`C M_0^3e^{-M_0^{2/3}/32}` along
-    :math:`M_0\to\infty`; reported is the power of :math:`M_0` that the sampled starts themselves have in their exponent.
+    :math:`E[w_j]\lesssim e^{-G^2/(2s^2)}=e^{-M_0^{2/3}/32}`. Tested is :math:`M_0^3e^{-cM_0^{2/3}}` with c = 1/32 along
+    :math:`M_0\to\infty`, at distances that the theorem is about (its :math:`M_0>10^9\sqrt d\,n^{10}`), for students on a line, whose
+    gradients are known there in logarithms (:mod:`overparam.theory.zhang2025.far_line`). Lines across the way to the target, with the
+    gap that condition (2) just admits, come within a per cent of that exponent, so that one a tenth larger is contradicted.
+    `scales` are multiples of the least distance.
     """
 
     name = "zhang2025.lemma_d_4"
     title = "Lemma D.4 (first stage)"
     source = common.PAPER + "; its exponent is lost, M0^(2/3)/32 is this library's"
     statement = ("From the starts of Theorem 3.5 the nearest is drawn to the target as if alone, and the others stand, up to "
-                 "exp(-M0^(2/3)/32).")
-    latex = r"\|\nabla_{i_0}L-2\mu_{i_0}\|,\ \|\nabla_jL\|\le CM_0^3e^{-M_0^{2/3}/32}"
+                 "M0^3 exp(-M0^(2/3)/32).")
+    latex = r"\|\nabla_{i_0}L-2\mu_{i_0}\|,\ \|\nabla_jL\|\le M_0^3e^{-cM_0^{2/3}},\ c=\tfrac1{32}"
     tag = "reconstructed"
-    constants = (Constant("C_near", None, "unknown"), Constant("C_far", None, "unknown"))
-    bounds = (Bound("the nearest's gradient is 2 mu up to C M0^3 exp(-M0^(2/3)/32)", r"\nabla_{i_0}L\approx2\mu_{i_0}", constant="C_near",
-                    tag="derived", logarithmic=True),
-              Bound("the others' is at most C M0^3 exp(-M0^(2/3)/32)", r"\nabla_jL\approx0", constant="C_far", tag="derived",
-                    logarithmic=True))
-    scales = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-    limits = ("large",)
-    samples, shapes = 24, 4
+    constants = (Constant("c", 1 / 32, "derived"),)
+    bounds = (Bound("ln(M0^3/|grad - 2 mu|) of the nearest is at least c M0^(2/3)", r"\|\nabla_{i_0}L-2\mu_{i_0}\|\le M_0^3e^{-cM_0^{2/3}}",
+                    ">=", constant="c", tag="derived"),
+              Bound("ln(M0^3/|grad|) of the others is at least c M0^(2/3)", r"\|\nabla_jL\|\le M_0^3e^{-cM_0^{2/3}}", ">=", constant="c",
+                    tag="derived"))
+    scales = (2.0, 20.0, 2e2, 2e3, 2e4, 2e5)
+    samples, shapes = 24, 6
 
     def sample(self, rng: np.random.Generator, scale: float) -> GradientPoint:
-        """The nearest half a gap M0^(-1/3) nearer than the next, those up to M0^(1/3)/4 farther and (d = 2) as far to the side."""
-        n, d = int(rng.choice([2, 3])), int(rng.integers(1, 3))
-        width, gap = scale ** (1 / 3), 0.5 * scale ** (-1 / 3)
-        angles = rng.uniform(-1, 1, n) * width / 4 / scale if d == 2 else np.zeros(n)
-        # the hypothesis takes M0 from the mean, which turning shortens by 1/32 of a gap at most: a little more than the gap keeps it
-        radii = scale + np.concatenate([[0.0], 1.01 * gap + np.cumsum(rng.uniform(0, width / (4 * n), n - 1))])
-        rows = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)[:, :d]
-        return GradientPoint(at_target(d), State.of(rows), np.zeros((n, d)))
+        """On a line across the way to the target, or (d = 1) on it; half of them with no more than the gap that condition (2) asks for."""
+        n, d = int(rng.choice([2, 3])), int(rng.integers(1, 4))
+        distance = scale * far_start.least_distance(n, d)
+        third, more = distance ** (1 / 3), float(rng.exponential()) * float(rng.integers(2))
+        if d == 1:
+            places = np.concatenate([[0.0], 0.5 * (1.001 + more) / third + np.cumsum(rng.uniform(0, third / n, n - 1))])
+            return GradientPoint(at_target(1), State(centre=np.array([distance]), deviations=places[:, None]), np.zeros((n, 1)))
+        # in units of M0^(1/3): squared distances from the target's foot on the line differ by twice the gap
+        places = np.concatenate([[-0.999], 0.999 - 0.1 * np.sort(rng.uniform(0, 1, n - 1) ** 2)])
+        t = float(places[1:].min() - places[0])
+        foot = places[0] + (t * t - (1.001 + more)) / (2 * t)
+        centre, deviations = np.zeros(d), np.zeros((n, d))
+        deviations[:, 0] = third * places
+        centre[:2] = -third * foot, distance
+        return GradientPoint(at_target(d), State(centre=centre, deviations=deviations), np.zeros((n, d)))
 
     def point(self, setting: Setting, state: State) -> GradientPoint:
         return GradientPoint(setting.objective, state, np.zeros((state.n, state.k)))
 
     def hypotheses_at(self, point: GradientPoint) -> list[Hypothesis]:
         distance, _, size, gap = _conditions(point)
-        return [*point.hypotheses(), Hypothesis("there are at least two students", r"n\ge2", point.state.n, ">=", 2),
+        n, d = point.state.n, point.state.d
+        return [*point.hypotheses(), Hypothesis("there are at least two students", r"n\ge2", n, ">=", 2),
+                Hypothesis("the start is far from the target, as in Theorem 3.5", r"M_0>10^9\sqrt d\,n^{10}", distance, ">",
+                           far_start.least_distance(n, d), tag="reconstructed"),
                 Hypothesis("all start within M0^(1/3) of their mean", r"\|\mu_i-\mu\|\le M_0^{1/3}", size, "<=", distance ** (1 / 3),
                            tag="reconstructed"),
                 Hypothesis("one is nearer the target than all others by M0^(-1/3)/2", r"\|\mu_j\|\ge\|\mu_{i_0}\|+\frac12M_0^{-1/3}",
-                           gap, ">=", 0.5 * distance ** (-1 / 3), tag="reconstructed")]
+                           gap, ">=", 0.5 * distance ** (-1 / 3) if distance > 0 else math.inf, tag="reconstructed")]
 
     def sides(self, point: GradientPoint) -> list[tuple[float, float, float]]:
         distance, near, _, _ = _conditions(point)
-        right = 3 * math.log(distance) - distance ** (2 / 3) / 32
-        grad, error = point.gradient()
-        norms = np.linalg.norm(grad, axis=1)
-        norms[near] = -1.0
-        far = int(np.argmax(norms))
-        remainder, off = cubic.stage_one(point.state.coordinates, near)
-        return [(_log(remainder), right, _relative(off, remainder)), (_log(norms[far]), right, _relative(error[far], norms[far]))]
+        if not distance > 0 or point.state.n < 2:
+            return [(math.nan, math.nan, math.nan)] * 2
+        right, most = distance ** (2 / 3), 3 * math.log(distance)
+        line = far_line.line_through(point.state, near)
+        if line is not None:
+            left, off = far_line.near_remainder(line)
+            far, error = max(far_line.far_gradient(line, j) for j in range(point.state.n) if j != near)
+        else:
+            grad, errors = point.gradient()
+            norms = np.linalg.norm(grad, axis=1)
+            norms[near] = -1.0
+            j = int(np.argmax(norms))
+            remainder, off = cubic.stage_one(point.state.coordinates, near)
+            left, off, far, error = _log(remainder), _relative(off, remainder), _log(norms[j]), _relative(errors[j], norms[j])
+        return [(most - left, right, off), (most - far, right, error)]
 
     def further(self, families: Sequence[np.ndarray]) -> dict[str, Any]:
-        tops = np.array([one[1, :, 0].max() for one in families])
-        logs = np.log(self.scales)
-        exponents = 3 * logs - tops
-        power = math.nan if (exponents[-2:] <= 0).any() else math.log(exponents[-1] / exponents[-2]) / (logs[-1] - logs[-2])
-        return {"p of max |grad_j L| = M0^3 exp(-c M0^p) at the largest scales": float(power),
-                "ln max |grad_j L| by scale": [round(float(top), 4) for top in tops]}
+        return {"32 c by scale: what the exponent over M0^(2/3)/32 may be": [
+            round(32 * float((one[:, :, 0] / one[:, :, 1]).min()), 5) for one in families]}
 
     def examples(self) -> dict[str, Example]:
         obj = at_target(1)
-        pair = State(centre=np.array([64.0]), deviations=np.array([[-0.5], [0.5]]))
-        given: dict[str, Any] = {"subject": obj, "params0": pair, "C_near": 1.0, "C_far": 1.0}
-        return {**super().examples(), "C given": Example("verified", lambda: given, "n=2, d=1, M0=64"),
-                "no gap": Example("vacuous", lambda: {**given, "params0": [[64.0], [64.01]]}, "both are equally near")}
+        shape = np.array([[-0.5], [0.5]])
+
+        def at(distance: float, width: float = 1.0) -> dict[str, Any]:
+            return {"subject": obj, "params0": State(centre=np.array([distance]), deviations=width * shape)}
+
+        return {**super().examples(), "at 2e12": Example("verified", lambda: at(2e12), "n=2, d=1, M0=2e12"),
+                "sixty-four": Example("vacuous", lambda: at(64.0), "n=2, d=1, M0=64: it holds all the same"),
+                "no gap": Example("vacuous", lambda: at(2e12, 1e-6), "both are equally near")}
 
 
 def _conditions(point: GradientPoint) -> tuple[float, int, float, float]:

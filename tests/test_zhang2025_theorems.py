@@ -113,6 +113,13 @@ def test_noise_time_drops_out():
     claim = named(report, "noise time")
     assert_allclose([claim.left, claim.right], [t, math.log(2) + math.log(2.5) + 2], rtol=1e-12)
     assert claim.holds
+    run = op.gradient_flow(noisy.with_rule(op.Auto(tol=1e-6)), math.exp(-t) * clean, t_end=5.0)
+    for subject in (op.theory.check("zhang2025.theorem_2_1", noisy, math.exp(-t) * clean), op.theory.check("zhang2025.theorem_2_1", run)):
+        assert named(subject, "noise time").left == t  # the objective's own
+    assert op.ScoreMatching.from_description(noisy.describe()).noise_time == t
+    for wrong in (3.0, -1.0):
+        with pytest.raises(ValueError, match="t must"):
+            op.theory.check("zhang2025.theorem_2_1", noisy, math.exp(-t) * clean, t=wrong)
 
 
 def test_the_smallest_ball():

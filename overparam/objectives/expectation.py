@@ -47,6 +47,9 @@ class Expectation(Objective):
     #: The same over the points of a data set.
     data_sums: ClassVar[type[DataSums]]
 
+    #: The noise time, where it was given as t > 0; None where the teacher may have been put at one before.
+    noise_time: float | None = None
+
     def __init__(self, teacher: Teacher, t: float = 0.0, weights: Any = None, rule: Rule | None = None) -> None:
         if not isinstance(teacher, Teacher):
             raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
@@ -57,6 +60,8 @@ class Expectation(Objective):
             raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")
         t = check_real(t, "t", minimum=0.0)
         self.teacher = teacher.at_time(t) if t else teacher
+        if t:
+            self.noise_time = t
         self._present = self.teacher.weights > 0  # a component without weight asks for no nodes, however far it is
         self.rule = Auto() if rule is None else rule
         if self._data:
@@ -344,14 +349,17 @@ class Expectation(Objective):
     # --- description -------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": type(self).__name__, "teacher": self.teacher.describe(), "rule": None if self._data else self.rule.describe(),
-                "weights": None if self._weights is None else self._weights.tolist()}
+        described = {"kind": type(self).__name__, "teacher": self.teacher.describe(), "rule": None if self._data else self.rule.describe(),
+                     "weights": None if self._weights is None else self._weights.tolist()}
+        return described if self.noise_time is None else {**described, "noise_time": self.noise_time}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
         """Make the objective that ``describe`` described."""
-        return cls(teacher_from_description(description["teacher"]), weights=description["weights"],
+        made = cls(teacher_from_description(description["teacher"]), weights=description["weights"],
                    rule=rule_from_description(description["rule"]))
+        made.noise_time = description.get("noise_time")
+        return made
 
     def with_weights(self, weights: np.ndarray) -> Self:
         """The same objective for a student with other mixture weights (n,), which are taken as they are."""
@@ -361,7 +369,9 @@ class Expectation(Objective):
 
     def with_rule(self, rule: Rule) -> Self:
         """The same objective under another rule."""
-        return type(self)(self.teacher, weights=self._weights, rule=rule)
+        other = type(self)(self.teacher, weights=self._weights, rule=rule)
+        other.noise_time = self.noise_time
+        return other
 
     def __repr__(self) -> str:
         weights = "" if self._weights is None else f", weights={self._weights.tolist()}"

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from overparam import regimes
+from overparam._validation import check_real
 from overparam.drivers import gradient_descent, gradient_flow
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
-from overparam.theory.report import Conclusion, Constant, Hypothesis
+from overparam.theory.report import Conclusion, Constant, Hypothesis, Report
 from overparam.theory.theorem import Example, Setting, Theorem, register
 from overparam.theory.zhang2025 import common, far_start
 
@@ -25,7 +26,8 @@ class Theorem21(Theorem):
     r"""Theorem 2.1: noise time :math:`t>\ln n+\ln M+2`, where :math:`M=\max_i\|\tilde\mu_i^{(0)}-\tilde\mu^*\|` before noise.
 
     The students of a run are those at noise time t, :math:`\mu_{i,t}=e^{-t}\tilde\mu_i`. So :math:`\ln M=t+\ln\max_i\|\mu_{i,t}-\mu_t^*\|`,
-    and t drops out of the hypothesis: it says that all students start within :math:`e^{-2}/n` of the target.
+    and t drops out of the hypothesis: it says that all students start within :math:`e^{-2}/n` of the target. Shown at the objective's own
+    noise time (``op.ScoreMatching(teacher, t=...)``), or at the one that is given where it has none.
     """
 
     name = "zhang2025.theorem_2_1"
@@ -36,8 +38,13 @@ class Theorem21(Theorem):
     latex = r"t>\ln n+\ln M+2\ \Rightarrow\ \mu_{i,t}\to\mu_t^*,\ L_t\le O(n^3d^2/\sqrt{\eta\tau})"
     constants = (common.STEP_CONSTANT, Constant("C_L", None, "unknown"), Constant("t", None, "unknown"))
 
+    def check(self, subject: Any = None, params0: Any = None, *, step_size: Any = None, confirm: bool = True, **constants: Any) -> Report:
+        """Check on a run or a start: see :func:`overparam.theory.check`; ``t`` is the objective's own noise time where it knows it."""
+        self._time(getattr(subject, "objective", subject), self.given(constants)["t"])  # an error rather than an open hypothesis
+        return super().check(subject, params0, step_size=step_size, confirm=confirm, **constants)
+
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
-        distance, n, time = float(setting.distances.max()), setting.n, constants["t"].value
+        distance, n, time = float(setting.distances.max()), setting.n, self._time(setting.objective, constants["t"])
         shift = 0.0 if time is None else time
         reach = -math.inf if distance == 0 else math.log(distance) + shift + math.log(n) + 2
         note = (f"ln M = {reach - math.log(n) - 2:.6g}" if time is not None else
@@ -78,6 +85,17 @@ class Theorem21(Theorem):
         return {"large noise": Example("verified", holds, "n=2, d=1, within exp(-2)/2 of the target"),
                 "little noise": Example("vacuous", little, "n=2, d=1, within 1: it converges all the same"),
                 "step size": Example("undecided", descent, "gradient descent: the constant of the step size is not published")}
+
+    @staticmethod
+    def _time(objective: Any, constant: Constant) -> float | None:
+        """The noise time: the objective's own, or the one that was given; None where neither is known."""
+        known = getattr(objective, "noise_time", None)
+        if constant.value is None:
+            return known
+        given = check_real(constant.value, "t", minimum=0.0)
+        if known is not None and abs(given - known) > 1e-12 * known:
+            raise ValueError(f"t must be the objective's own noise time {known!r} (or left out); got {given!r}")
+        return given
 
     @staticmethod
     def _needed(setting: Setting) -> float:

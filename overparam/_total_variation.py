@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from overparam._softmax import log_density
+from overparam._softmax import softmax
 from overparam.sampling import Sobol
 
-__all__ = ["Signed", "by_boxes", "by_coupling", "by_projections", "by_samples"]
+__all__ = ["Signed", "by_boxes", "by_coupling", "by_overlap", "by_projections", "by_samples"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _REACH = 9.0  # beyond it a standard normal number has a probability of 1.2e-19
 _OUTSIDE = 1.2e-19
 _THIRD = 2.62  # largest value of (r^3 + 3r) exp(-r^2/2)
+_BLOCK = 2_000_000  # numbers at a time
 _FEW = 100  # effective samples below which a mean is not to be trusted
 
 
@@ -50,7 +51,7 @@ class Signed:
     def coupling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Pairs of components of p and q, their shares and distances: a coupling of the weights, nearest first."""
         a, b = self.means[:self.first], self.means[self.first:]
-        apart = np.linalg.norm(a[:, None] - b[None], axis=2)
+        apart = np.stack([np.linalg.norm(b - one, axis=1) for one in a])  # row by row: there may be a million columns
         left, right = self.weights[:self.first].copy(), self.weights[self.first:].copy()
         rows, columns, shares = [], [], []
         for pair in np.argsort(apart, axis=None, kind="stable"):
@@ -87,7 +88,7 @@ def by_boxes(signed: Signed, tol: float, most: int) -> tuple[float, float, int]:
     np.subtract.at(alone, j, shares)
     alone = np.maximum(alone, 0.0) + _EPS * signed.weights
 
-    def missed(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def block(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B,) bounds on the mass of the wrong sign, and the sign at the middle."""
         middle = (low + high) / 2
         half = np.maximum(middle - low, high - middle)
@@ -103,9 +104,15 @@ def by_boxes(signed: Signed, tol: float, most: int) -> tuple[float, float, int]:
                         np.maximum(np.exp(-nearest / 2), 2 * math.exp(-1.5)))
         bends = ((shares * np.minimum(bend[:, i] + bend[:, j], _THIRD * apart)).sum(axis=1) + bend @ alone) / (2 * math.pi) ** (rank / 2)
         length = (half**2).sum(axis=1)
-        swing = (slope * half).sum(axis=1) + bends * length / 2 + noise * (1 + np.sqrt(squares.max(axis=1) * length))
-        volume = np.prod(high - low, axis=1)
-        return volume * np.maximum((1 + 1e-12) * swing - np.abs(value), 0.0), np.where(value < 0, -1.0, 1.0)
+        swing = (slope * half).sum(axis=1) + bends * length / 2 + noise * (1 + np.sqrt(squares.max(axis=1)) * np.sqrt(length))
+        lost = np.prod(high - low, axis=1) * np.maximum((1 + 1e-12) * swing - np.abs(value), 0.0)
+        return np.where(np.isnan(lost), np.inf, lost), np.where(value < 0, -1.0, 1.0)
+
+    def missed(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        size = max(1, _BLOCK // signed.means.size)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # boxes too large for float64's squares miss all
+            parts = [block(low[first:first + size], high[first:first + size]) for first in range(0, len(low), size)]
+        return np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
 
     low, high = signed.means.min(axis=0)[None] - _REACH, signed.means.max(axis=0)[None] + _REACH
     lost, sign = missed(low, high)
@@ -158,8 +165,9 @@ def _masses(low: np.ndarray, high: np.ndarray, signed: Signed) -> tuple[np.ndarr
     from scipy.special import ndtr
 
     masses, rounding = np.empty(len(low)), 0.0
-    for first in range(0, len(low), 4096):
-        part = slice(first, first + 4096)
+    size = max(1, _BLOCK // signed.means.size)
+    for first in range(0, len(low), size):
+        part = slice(first, first + size)
         product, error = np.ones((len(low[part]), len(signed.weights))), 0.0
         for axis in range(low.shape[1]):
             start, end = (edge[part, axis, None] - signed.means[:, axis] for edge in (low, high))
@@ -187,6 +195,16 @@ def by_coupling(signed: Signed) -> float:
     return min(float(shares @ erf(apart / math.sqrt(8))) * (1 + 16 * _EPS) + 4 * _EPS * len(signed.weights), 1.0)
 
 
+def by_overlap(signed: Signed, slip: np.ndarray) -> float:
+    r"""Lower bound :math:`1-\sum_{ij}\sqrt{\pi_i\pi_j'}\,e^{-\|a_i-b_j\|^2/8}`, for means known to `slip` (N,); near 1 if all are far."""
+    total = 0.0
+    for mean, weight, own in zip(signed.means[:signed.first], signed.weights, slip, strict=False):
+        apart = np.linalg.norm(signed.means[signed.first:] - mean, axis=1) - own - slip[signed.first:]
+        with np.errstate(over="ignore", under="ignore"):
+            total += float((np.sqrt(weight * signed.weights[signed.first:]) * np.exp(-(np.maximum(apart, 0.0) ** 2) / 8)).sum())
+    return 1 - total * (1 + 1e-12) - 4 * _EPS * len(signed.weights)
+
+
 def by_projections(signed: Signed, most: int = 12) -> float:
     """Lower bound: no projection on a line has a larger total variation."""
     i, j, shares, apart = signed.coupling()
@@ -208,26 +226,27 @@ def by_projections(signed: Signed, most: int = 12) -> float:
 def by_samples(signed: Signed, tol: float, rng: np.random.Generator, size: int, replicates: int = 16) -> tuple[float, float, bool, int]:
     r"""Total variation by scrambled Sobol points, its standard error, whether that is to be trusted, and the number of points.
 
-    :math:`\frac12\sum_l|c_l|\,\mathbb E_{N(m_l,I)}\tanh|\tfrac12\ln(p/q)|`: every component with points of its own, so that a rare one
+    :math:`\frac12\sum_l|c_l|\,\mathbb E_{N(m_l,I)}\frac{|p-q|}{p+q}`: every component with points of its own, so that a rare one
     is not left to chance, and a function between 0 and 1.
     """
     rank, first = signed.means.shape[1], signed.first
     sampler = Sobol(size * replicates, rng=rng, replicates=replicates)
-    means, totals, squares = np.zeros((replicates, len(signed.weights))), 0.0, 0.0
+    squares = ((signed.means[:, None] - signed.means) ** 2).sum(axis=2) / 2
+    means, sums, powers = np.zeros((replicates, len(signed.weights))), np.zeros(len(signed.weights)), np.zeros(len(signed.weights))
     for one in range(replicates):
         points = sampler._draw(size, rank, rng)
-        for component, mean in enumerate(signed.means):
-            x = points + mean
-            ratio = log_density(x, signed.means[:first], signed.weights[:first]) - log_density(x, signed.means[first:],
-                                                                                              signed.weights[first:])
-            seen = np.tanh(np.abs(ratio) / 2)
+        along = points @ signed.means.T
+        for component in range(len(signed.weights)):
+            # ln of the densities at the points around this mean, but for what all have in common
+            shares = softmax(along - along[:, component, None] - squares[component], signed.weights)
+            seen = np.abs(shares[:, :first].sum(axis=1) - shares[:, first:].sum(axis=1))
             means[one, component] = seen.mean()
-            unit = np.arange(len(signed.weights)) == component
-            totals, squares = totals + unit * seen.sum(), squares + unit * (seen**2).sum()
+            sums[component] += seen.sum()
+            powers[component] += (seen**2).sum()
     values = means @ signed.weights / 2
     error = float(values.std(ddof=1) / math.sqrt(replicates))
     with np.errstate(invalid="ignore", divide="ignore"):
-        effective = np.where(squares > 0, totals**2 / squares, 0.0)
+        effective = np.where(powers > 0, sums**2 / powers, 0.0)
     count = len(points) * replicates
     unseen = float(signed.weights[effective < _FEW].sum()) * _FEW / count / 2  # what so few samples may have missed
     return float(values.mean()), error, unseen <= max(error, tol), count * len(signed.weights)

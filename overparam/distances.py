@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam._total_variation import Signed, by_boxes, by_coupling, by_projections, by_samples
+from overparam._total_variation import Signed, by_boxes, by_coupling, by_overlap, by_projections, by_samples
 from overparam._validation import check_positive, check_rng
 from overparam.objectives import KLDivergence, ScoreMatching
 from overparam.planning import Auto
@@ -21,8 +21,10 @@ from overparam.teachers import Gaussian, GaussianMixture
 __all__ = ["Distance", "fisher", "kullback_leibler", "total_variation"]
 
 _EPS = float(np.finfo(np.float64).eps)
+_LARGEST = 1e150
 _MOST_BOXES = {1: 400_000, 2: 200_000, 3: 30_000}  # by rank: a second or two each
-_SAMPLES = 2**12  # of each replicate and component
+_MOST_WORK = 2_000_000  # boxes times components, where they are many
+_SAMPLES, _MOST_SAMPLED = 2**12, 2**24  # of each replicate and component; of each replicate, times the square of their number
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def total_variation(p: Any, q: Any, *, tol: float = 1e-8, rng: Any = None) -> Di
     Raises
     ------
     ValueError
-        If an argument is no mixture of identity-covariance Gaussians, dimensions differ, or `tol` is not above 0.
+        If an argument is no mixture of identity-covariance Gaussians, dimensions differ, coordinates are above 1e150, or `tol` is not
+        above 0.
 
     Notes
     -----
@@ -99,25 +102,28 @@ def total_variation(p: Any, q: Any, *, tol: float = 1e-8, rng: Any = None) -> Di
     'intervals'
     """
     first, second = _mixture(p, "p"), _mixture(q, "q")
-    _check_dimensions(first, second)
+    _check_pair(first, second)
     tol = check_positive(tol, "tol")
     rng = check_rng(0 if rng is None else rng)
-    signed, moved = _reduced(first, second, tol)
+    signed, slip = _reduced(first, second, tol)
+    moved = float((signed.weights * slip).sum()) / math.sqrt(2 * math.pi)  # what leaving axes out and rounding may change
     rank = signed.means.shape[1]
     if rank == 0:
         return Distance(0.0, moved, True, "coincident", 0, 0.0, min(moved, 1.0))
-    low, high = 0.0, min(by_coupling(signed) + moved, 1.0)
+    low, high = max(by_overlap(signed, slip), 0.0), min(by_coupling(signed) + moved, 1.0)
     nodes, method = 0, "bounds"
-    if rank in _MOST_BOXES:
-        value, error, nodes = by_boxes(signed, max(tol / 2, 1e-15), _MOST_BOXES[rank])
+    if high - low <= (1e-14 if rank == 1 else 2 * tol):  # all is far apart, or nearly coincides
+        pass
+    elif rank in _MOST_BOXES:
+        value, error, nodes = by_boxes(signed, max(tol / 2, 1e-15), min(_MOST_BOXES[rank], _MOST_WORK // len(signed.weights) + 2000))
         error, method = error + moved, "intervals" if rank == 1 else "boxes"
         low, high = max(low, value - error), min(high, value + error)
     else:
-        low = max(by_projections(signed) - moved, 0.0)
+        low = max(by_projections(signed) - moved, low)
     high = max(low, high)  # they may cross by the last digit
     value, error = (low + high) / 2, (high - low) / 2 + 2 * _EPS * high
     if error > tol and rank > 1:
-        sampled, spread, reliable, points = by_samples(signed, tol, rng, _SAMPLES)
+        sampled, spread, reliable, points = by_samples(signed, tol, rng, max(min(_SAMPLES, _MOST_SAMPLED // len(signed.weights) ** 2), 64))
         if spread + moved < error:
             return Distance(min(max(sampled, low), high), spread + moved, reliable, "Sobol points", points, low, high)
     return Distance(value, error, True, method, nodes, low, high)
@@ -151,7 +157,7 @@ def kullback_leibler(p: Any, q: Any, *, tol: float = 1e-8) -> Distance:
     4.5
     """
     first, second = _mixture(p, "p"), _mixture(q, "q")
-    _check_dimensions(first, second)
+    _check_pair(first, second)
     _, _, shares, apart = _whole(first, second).coupling()
     return _estimated(KLDivergence, first, second, tol, float(shares @ apart**2) / 2)
 
@@ -182,7 +188,7 @@ def fisher(p: Any, q: Any, *, tol: float = 1e-8) -> Distance:
     9.0
     """
     first, second = _mixture(p, "p"), _mixture(q, "q")
-    _check_dimensions(first, second)
+    _check_pair(first, second)
     largest = max(float(np.linalg.norm(second.means - mean, axis=1).max()) for mean in first.means)
     return _estimated(ScoreMatching, first, second, tol, largest**2)
 
@@ -221,17 +227,20 @@ def _mixture(value: Any, name: str) -> _Mixture:
     return _Mixture(means, weights, state)
 
 
-def _check_dimensions(first: _Mixture, second: _Mixture) -> None:
+def _check_pair(first: _Mixture, second: _Mixture) -> None:
     if first.means.shape[1] != second.means.shape[1]:
         raise ValueError(f"p lives in {first.means.shape[1]} dimension(s) and q in {second.means.shape[1]}: they must agree")
+    largest = max(float(np.abs(one.means).max()) for one in (first, second))
+    if largest > _LARGEST:
+        raise ValueError(f"means must have coordinates of at most {_LARGEST:g}, so that their squares are float64 numbers; got {largest:g}")
 
 
 def _whole(first: _Mixture, second: _Mixture) -> Signed:
     return Signed(np.concatenate([first.means, second.means]), np.concatenate([first.weights, second.weights]), len(first.weights))
 
 
-def _reduced(first: _Mixture, second: _Mixture, tol: float) -> tuple[Signed, float]:
-    """Both in coordinates of the span of the means, and a bound on what leaving axes out and rounding may change."""
+def _reduced(first: _Mixture, second: _Mixture, tol: float) -> tuple[Signed, np.ndarray]:
+    """Both in coordinates of the span of the means, and (N,) bounds on how far leaving axes out and rounding moves each mean."""
     whole = _whole(first, second)
     rows = whole.means - first.means[0]
     lengths = np.linalg.norm(rows, axis=1)
@@ -249,8 +258,7 @@ def _reduced(first: _Mixture, second: _Mixture, tol: float) -> tuple[Signed, flo
         rank = int(np.argmax(costs <= allowed))
         coordinates = turned[:, :rank]
         slip = slip + np.linalg.norm(rows - coordinates @ axes[:rank], axis=1) + 64 * _EPS * lengths
-    moved = float((whole.weights * slip).sum()) / math.sqrt(2 * math.pi)
-    return Signed(np.ascontiguousarray(coordinates), whole.weights, whole.first), moved
+    return Signed(np.ascontiguousarray(coordinates), whole.weights, whole.first), slip
 
 
 def _estimated(objective: type, first: _Mixture, second: _Mixture, tol: float, largest: float) -> Distance:

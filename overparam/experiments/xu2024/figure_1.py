@@ -227,8 +227,9 @@ def _checked(n: Any, weights_n: Any, concentration: Any, d: Any, scale: Any, ste
         raise ValueError(f"n must be a whole number not below 2, or several; got {n!r}"[:300]) from None
     if len(set(numbers)) < len(numbers) or not numbers:
         raise ValueError(f"n must name at least one number, and none twice; got {n!r}"[:300])
+    given = () if isinstance(concentration, tuple | list) and not concentration else concentration
     try:
-        drawn = tuple(check_real(one, "concentration", minimum=1e-3)
+        drawn = () if isinstance(given, tuple) and not given else tuple(check_real(one, "concentration", minimum=1e-3)
                       for one in check_array(concentration, "concentration", ndim=(0, 1)).ravel().tolist())
     except ValueError:
         raise ValueError(f"concentration must be a number not below 0.001, or several, or (); got {concentration!r}"[:300]) from None

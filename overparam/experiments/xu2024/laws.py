@@ -108,7 +108,7 @@ def escape_time(outer: float, inner: float, n: int) -> float:
     --------
     >>> from overparam.experiments.xu2024 import laws
     >>> f"{laws.escape_time(12.0, 10.0, n=3):.3g}"
-    '3.6e+07'
+    '3.58e+07'
     """
     from scipy.special import dawsn
 

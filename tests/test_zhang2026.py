@@ -154,6 +154,10 @@ def test_lemma_11_needs_its_standing_assumptions():
 def test_the_paper_is_about_the_divergence_from_a_mixture():
     with pytest.raises(ValueError, match=r"must be an op\.KLDivergence"):
         common.target(op.theory.Setting.of(op.ScoreMatching(op.Gaussian([0.0])), [[1.0]]))
+    descent = op.gradient_descent(op.ScoreMatching(op.Gaussian([0.0])), [[1.0], [0.5]], step_size=0.1, steps=3)
+    for name in ("zhang2026.theorem_2", "zhang2026.theorem_4", "zhang2026.lemma_11", "zhang2026.lemma_43"):
+        report = op.theory.check(name, descent)
+        assert report.verdict == "vacuous" and len(report.hypotheses) == 1 and not report.conclusions
 
 
 # --- theorems ---------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from overparam.state import State
 from overparam.theory.report import Constant, Hypothesis
 from overparam.theory.theorem import Setting
 
-__all__ = ["DIMENSION", "PAPER", "Target", "components", "dimension", "enough_students", "largest_ln_c0", "ln_c0", "ln_least_dimension",
-           "start_weights", "target", "unique_largest"]
+__all__ = ["DIMENSION", "PAPER", "Target", "components", "dimension", "enough_students", "in_coordinates", "largest_ln_c0", "ln_c0",
+           "ln_least_dimension", "other_problem", "start_weights", "target", "unique_largest"]
 
 PAPER = "Zhang, Xu, Fazel, Zhou and Du 2026 (Is sqrt(d) separation necessary)"
 
@@ -81,6 +81,16 @@ def start_weights(setting: Setting) -> np.ndarray:
 
 
 # --- hypotheses -------------------------------------------------------------------------------------------------------
+
+
+def other_problem(setting: Setting) -> list[Hypothesis]:
+    """The hypothesis that fails where the loss is not the Kullback-Leibler divergence from a mixture; none where it is."""
+    try:
+        target(setting)
+    except ValueError as error:
+        return [Hypothesis("the loss is the Kullback-Leibler divergence from a Gaussian mixture", r"\mathcal L=KL(p^*\|p)", fact=False,
+                           structural=True, note=str(error))]
+    return []
 
 
 def components(m: int) -> Hypothesis:

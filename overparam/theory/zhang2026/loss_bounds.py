@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import GaussianMixture
 from overparam.theory.inequality import Bound, Inequality
-from overparam.theory.report import Hypothesis, Report
+from overparam.theory.report import Constant, Hypothesis, Report
 from overparam.theory.theorem import Example, Setting, register
 from overparam.theory.zhang2026 import common
 
@@ -52,6 +53,10 @@ class Pair(NamedTuple):
 
 class _OfMixtures(Inequality):
     """A lemma about a target and a student: at a start, or at records of a run with the weights that they have there."""
+
+    def _at_setting(self, setting: Setting, known: Mapping[str, Constant]) -> Report:
+        other = common.other_problem(setting)
+        return self._found(known, tuple(other)) if other else super()._at_setting(setting, known)
 
     def _points(self, setting: Setting) -> list[Pair]:
         if setting.run is None:
@@ -149,7 +154,10 @@ class Lemma11(_OfMixtures):
         if subject is None:
             d, n, rho = self.scales[0], 4, _RHO
         else:
-            point = self._points(Setting.of(subject, params0, step_size))[0]
+            setting = Setting.of(subject, params0, step_size)
+            if common.other_problem(setting):
+                return report
+            point = self._points(setting)[0]
             d, n = point.d, len(point.students)
             rho = min(float(point.weights[-1]), float(point.weights[0] - point.weights[1]) if len(point.weights) > 1 else 1.0)
         known = {one.name: one for one in report.constants}

@@ -52,6 +52,9 @@ class _Separation(Theorem):
         r""":math:`\epsilon` of the least dimension."""
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
+        other = common.other_problem(setting)
+        if other:
+            return other
         target, n = common.target(setting), setting.n
         return [common.components(target.m), common.unique_largest(target.gap), common.enough_students(n, target.m, target.least),
                 *self._separation(setting, target),

@@ -1,6 +1,7 @@
 """The velocity of a gradient flow's variables, over any evaluator that comes in a capsule (see chart.h)."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport fabs, fmax
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
@@ -45,6 +46,8 @@ cdef class Motion:
     cdef object capsule
     cdef double *memory
     cdef double *cut
+    cdef double *here
+    cdef double *there
     cdef void *workspace
     cdef readonly double speed
     cdef Py_ssize_t entries
@@ -75,7 +78,7 @@ cdef class Motion:
         if not 0 <= widest < k:
             raise ValueError(f"widest must be an axis, 0 to {k - 1}; got {widest}")
         self.entries = (1 if far else 0) + k + n * k + (k if moving else 0)
-        self.memory = <double *>malloc(<size_t>(k * k + 12 * k + 4 * n * k + self.entries) * sizeof(double))
+        self.memory = <double *>malloc(<size_t>(k * k + 12 * k + 4 * n * k + 3 * self.entries) * sizeof(double))
         self.workspace = malloc(self.evaluator.workspace_bytes + 64)
         if self.memory == NULL or self.workspace == NULL:
             raise MemoryError
@@ -98,6 +101,7 @@ cdef class Motion:
         free_from += 5 * k
         c.z, c.velocity, c.turned, c.rows = free_from, free_from + n * k, free_from + 2 * n * k, free_from + 3 * n * k
         self.cut = free_from + 4 * n * k
+        self.here, self.there = self.cut + self.entries, self.cut + 2 * self.entries
         c.workspace = <void *>((<uintptr_t>self.workspace + 63) // 64 * 64)
         c.n, c.k, c.widest, c.moving, c.far, c.soft, c.least = n, k, widest, moving, far, soft, least
         c.straight = 1
@@ -124,21 +128,57 @@ cdef class Motion:
     ):
         """Writes dy/dt and leaves the largest velocity of a deviation in `speed`; False where amplitudes are too small for this code."""
         cdef int done
-        cdef Py_ssize_t j
-        cdef double value
         self.check(y.shape[0])
         self.check(lowest.shape[0])
         self.check(highest.shape[0])
         self.check(out.shape[0])
         with nogil:
-            for j in range(self.entries):
-                value = y[j]
-                if value < lowest[j]:
-                    value = lowest[j]
-                if value > highest[j]:
-                    value = highest[j]
-                self.cut[j] = value
+            self.put(&y[0], &lowest[0], &highest[0])
             done = op_chart_slope(&self.chart, self.evaluator, self.cut, &out[0], &self.speed)
+        return done != 0
+
+    cdef void put(self, const double *y, const double *lowest, const double *highest) noexcept nogil:
+        cdef Py_ssize_t j
+        cdef double value
+        for j in range(self.entries):
+            value = y[j]
+            if value < lowest[j]:
+                value = lowest[j]
+            if value > highest[j]:
+                value = highest[j]
+            self.cut[j] = value
+
+    def jacobian(
+        self,
+        const double[::1] y,
+        const double[::1] lowest,
+        const double[::1] highest,
+        double increment,  # of entry j: times max(1, |y_j|)
+        double[:, ::1] out,  # OUT
+    ):
+        """Writes d(dy/dt)/dy by forward differences; False where amplitudes are too small for this code."""
+        cdef int done
+        cdef Py_ssize_t i, j, size = self.entries
+        cdef double speed, kept, step
+        self.check(y.shape[0])
+        self.check(lowest.shape[0])
+        self.check(highest.shape[0])
+        self.check(out.shape[0])
+        self.check(out.shape[1])
+        with nogil:
+            self.put(&y[0], &lowest[0], &highest[0])
+            done = op_chart_slope(&self.chart, self.evaluator, self.cut, self.here, &speed)
+            for j in range(size):
+                if done == 0:
+                    break
+                kept = self.cut[j]
+                step = increment * fmax(1.0, fabs(kept))
+                self.cut[j] = kept + step
+                step = self.cut[j] - kept
+                done = op_chart_slope(&self.chart, self.evaluator, self.cut, self.there, &speed)
+                self.cut[j] = kept
+                for i in range(size):
+                    out[i, j] = (self.there[i] - self.here[i]) / step
         return done != 0
 
     def inside(self, const double[::1] y):

@@ -116,6 +116,15 @@ def test_the_compiled_slope_is_the_same(name, frame):
     # columns far below the widest are rounding of the turn into the frame; what is kept still is 0 in both
     assert_allclose(out, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
     assert motion.inside(y) is plan.covers(chart.state(y))
+    jacobian = np.empty((len(y), len(y)))
+    assert motion.jacobian(y, -far, far, 2.0**-26, jacobian)
+    rng = np.random.default_rng(0)
+    direction = rng.standard_normal(len(y))
+    two = [np.empty(len(y)), np.empty(len(y))]
+    for sign, slope in zip((1, -1), two):
+        motion.slope(y + sign * 1e-6 * direction, -far, far, slope)
+    # forward differences: their error is the increment times second derivatives, and rounding over the increment
+    assert_allclose(jacobian @ direction, (two[0] - two[1]) / 2e-6, atol=1e-5 * max(1.0, np.abs(jacobian).max()))
     moved = y + 40.0 * (np.arange(len(y)) == int(chart.far))
     assert motion.inside(moved) is False and plan.covers(chart.state(moved)) is False
     cut = np.empty(len(y))

@@ -32,6 +32,7 @@ __all__ = ["gradient_flow"]
 _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
 _SHORTEST = 1e-25  # step in logarithmic time below which there is no way on
 _OPENING, _FINER = 1e-6, 1e-4
+_INCREMENT = 2.0**-26  # root of epsilon
 _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
 _SHRUNK = 0.4  # a plan is looked at again when velocities fall to this part of what they were
 
@@ -162,7 +163,7 @@ class _Flow(Stepper):
         # the integrator's time is counted from here: late in a run its first steps are far below the spacing of ln(1+t)
         self._base = s
         self._solver = LSODA(self._slope, 0.0, self._chart.start, end - s, rtol=self._rtol, atol=self._chart.tolerances(self._rtol),
-                             first_step=None if self._first is None else min(self._first, end - s))
+                             jac=self._jacobian, first_step=None if self._first is None else min(self._first, end - s))
         self._first = None
 
     def _slope(self, s: float, y: np.ndarray) -> np.ndarray:
@@ -181,6 +182,20 @@ class _Flow(Stepper):
             self._speed = float(np.abs(velocities[1]).max())
             self._rate = chart.slope(y, opened, *velocities)
         return math.exp(self._base + s) * self._rate
+
+    def _jacobian(self, s: float, y: np.ndarray) -> np.ndarray:
+        """d(dy/ds)/dy by differences: the columns cost a gradient each, which is less than the exact Hessian for the usual few parameters."""
+        motion, size = self._motion, len(y)
+        if motion is not None:
+            found = np.empty((size, size))
+            if motion.jacobian(y, self._lowest, self._highest, _INCREMENT, found):
+                self.evaluations += size + 1
+                return math.exp(self._base + s) * found
+        here, columns = self._slope(s, y), []
+        for unit in np.eye(size):
+            step = _INCREMENT * max(1.0, float(abs(unit @ y)))
+            columns.append((self._slope(s, y + step * unit) - here) / step)
+        return np.stack(columns, axis=1)
 
     def _velocity(self, plan: Plan, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         chart = self._chart

@@ -346,7 +346,7 @@ def test_what_is_missing_is_named():
         report = op.theory.check(f"zhang2025.lemma_{name}", plane, params)
         assert report.verdict == verdict and words in report.reason, report.text()
     with pytest.raises(ValueError, match="too far apart"):
-        lemmas_c_integrals.log_weight(FarPoint(np.array([[0.0], [90.0], [-90.0]])), 1)
+        lemmas_c_integrals.log_weight(FarPoint(np.array([[0.0], [2000.0], [-2000.0]])), 1)
     with pytest.raises(ValueError, match="nodes"):
         lemmas_c_integrals.log_weight(FarPoint(np.array([[0.0, 0.0], [45.0, 0.0], [0.0, 45.0]])), 1)
     with pytest.raises(ValueError, match="R must be at least"):

@@ -120,7 +120,8 @@ def test_a_horizon_shows_the_limit():
 def test_other_drivers_are_no_gradient_descent():
     stochastic = op.sgd(LINE, SMALL, step_size=0.01, steps=200, batch_size=4, rng=0)
     for run in (stochastic, replace(stochastic, driver="mine", settings={})):
-        for claim in (common.gradient_motion(Setting.of(run)), common.small_step(Setting.of(run), {"C_eta": Constant("C_eta", 1.0, "given")})):
+        setting, one = Setting.of(run), {"C_eta": Constant("C_eta", 1.0, "given")}
+        for claim in (common.gradient_motion(setting), common.small_step(setting, one)):
             assert claim.holds is False and run.driver in claim.note
         assert check("zhang2025.theorem_2_1", run, C_L=1.0, C_eta=1.0, confirm=False).verdict == "vacuous"
         assert Falls().check(run, confirm=False).verdict == "vacuous"
@@ -165,7 +166,7 @@ def test_a_recalled_statement_is_neither_verified_nor_violated():
 
 
 def test_negative_constants_are_refused():
-    with pytest.raises(ValueError, match="C must be a finite number.*-1"):
+    with pytest.raises(ValueError, match=r"C must be a finite number.*-1"):
         Falls().check(descent(), C=-1.0)
 
 

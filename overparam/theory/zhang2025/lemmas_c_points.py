@@ -188,8 +188,8 @@ def tail_nodes(point: FarPoint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         spread = float(np.ptp(column))
         step = trapezoid_step(spread, 0.0, size)
         if not trapezoid_error(np.array([step]), spread, 0.0, size)[0, 0] <= 1:
-            raise ValueError(f"students that spread over {spread:.4g} (M = {point.M:.4g}) are too far apart for a tail integral: it is "
-                             "certified up to about 100")
+            raise ValueError(f"students that spread over {spread:.4g} (M = {point.M:.4g}) are too far apart for a tail integral: no step "
+                             f"of its rule is certified to {_TOL:g}")
         low, high = min(0.0, column[:2].mean()) - _TAIL, max(0.0, column[-2:].mean()) + _TAIL
         nodes = step * np.arange(math.floor(low / step), math.ceil(high / step) + 1)
         axes.append(nodes)

@@ -48,7 +48,7 @@ typedef struct op_reverse_job {
     double *u, *own, *tau, *arm, *part; /* (k, CHUNK): u; m_i; t - m_a; mu_i - t; what a row is summed from */
     double *sum_rows, *total_rows;/* (n, k, CHUNK) */
     double *sum_value, *total_value; /* (CHUNK,) */
-    double *distance;             /* scales only: (n, n), |mu_j - m_a| */
+    double *distance, *apart;     /* scales only: (n, n), |mu_j - m_a|; (n, m), lengths of `relative` */
     double *sum_scales, *total_scales; /* scales only: (2 n + 2, CHUNK) */
 } op_reverse_job;
 
@@ -106,6 +106,7 @@ static inline size_t op_reverse_lay_out(op_reverse_job *job, const op_reverse *r
     job->sum_value = op_reverse_take(base, &used, c);
     job->total_value = op_reverse_take(base, &used, c);
     job->distance = op_reverse_take(base, &used, n * n);
+    job->apart = op_reverse_take(base, &used, n * several);
     job->sum_scales = op_reverse_take(base, &used, (2 * n + 2) * c);
     job->total_scales = op_reverse_take(base, &used, (2 * n + 2) * c);
     return used;

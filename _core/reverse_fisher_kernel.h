@@ -400,41 +400,65 @@ static int op_reverse_scales(const op_reverse *rule, const double *centre, const
             for (ptrdiff_t a = 0; a < k; a++) square += pow(job.delta[j * k + a] + job.shift[i * k + a], 2);
             job.distance[i * n + j] = sqrt(square);
         }
+    for (ptrdiff_t i = 0; m > 1 && i < n * m; i++) {
+        double square = 0.0;
+        for (ptrdiff_t a = 0; a < k; a++) square += job.relative[i * k + a] * job.relative[i * k + a];
+        job.apart[i] = sqrt(square);
+    }
     for (ptrdiff_t at = 0; at < rule->count; at += OP_CHUNK) {
         op_reverse_open(&job, at, k);
         for (ptrdiff_t i = 0; i < n; i++) {
             vec inverse[OP_PARTS], teacher_inverse[OP_PARTS];
             op_reverse_student(&job, i, k, job.u, job.own, job.part, inverse);
+            OP_EACH_PART teacher_inverse[v] = op_splat(0.0);
             if (m > 1) op_reverse_teacher(&job, i, k, job.tau, job.arm, teacher_inverse);
-            for (int b = 0; b < OP_CHUNK; b++) {
-                double far = 0.0, spread = 0.0, own = 0.0, others = 0.0, arm = 0.0, one, teacher = 0.0;
-                memcpy(&one, (const char *)inverse + (size_t)b * sizeof(double), sizeof(double));
+            OP_REVERSE_ALIGNED double far[OP_CHUNK], spread[OP_CHUNK], own[OP_CHUNK], others[OP_CHUNK], arm[OP_CHUNK];
+            OP_EACH_PART {
+                vec length = op_splat(0.0), square = op_splat(0.0), to_own = op_splat(0.0);
                 for (ptrdiff_t j = 0; j < n; j++) {
-                    double square = 0.0, w = job.p[j * OP_CHUNK + b] * one;
-                    for (ptrdiff_t a = 0; a < k; a++) square += pow(job.delta[j * k + a] - job.u[a * OP_CHUNK + b], 2);
-                    far += w * job.distance[i * n + j];
-                    spread += w * square;
-                }
-                for (ptrdiff_t a = 0; a < k; a++) own += pow(job.own[a * OP_CHUNK + b], 2);
-                if (m > 1) {
-                    memcpy(&teacher, (const char *)teacher_inverse + (size_t)b * sizeof(double), sizeof(double));
-                    for (ptrdiff_t c = 0; c < m; c++) {
-                        double square = 0.0, length = 0.0, w = job.teacher_p[c * OP_CHUNK + b] * teacher;
-                        for (ptrdiff_t a = 0; a < k; a++) {
-                            double to = job.relative[(i * m + c) * k + a];
-                            length += to * to;
-                            square += pow(to - job.tau[a * OP_CHUNK + b], 2);
-                        }
-                        far += w * sqrt(length);
-                        others += w * square;
+                    vec p = op_load(job.p + j * OP_CHUNK + OP_LANE(v));
+                    length += p * job.distance[i * n + j];
+                    for (ptrdiff_t a = 0; a < k; a++) {
+                        vec off = job.delta[j * k + a] - op_load(job.u + a * OP_CHUNK + OP_LANE(v));
+                        square += p * off * off;
                     }
-                    for (ptrdiff_t a = 0; a < k; a++) arm += pow(job.arm[a * OP_CHUNK + b], 2);
                 }
+                for (ptrdiff_t a = 0; a < k; a++) {
+                    vec off = op_load(job.own + a * OP_CHUNK + OP_LANE(v));
+                    to_own += off * off;
+                }
+                length *= inverse[v];
+                op_store(spread + OP_LANE(v), square * inverse[v]);
+                op_store(own + OP_LANE(v), to_own);
+                square = op_splat(0.0);
+                to_own = op_splat(0.0);
+                if (m > 1) {
+                    vec more = op_splat(0.0);
+                    for (ptrdiff_t c = 0; c < m; c++) {
+                        vec p = op_load(job.teacher_p + c * OP_CHUNK + OP_LANE(v));
+                        more += p * job.apart[i * m + c];
+                        for (ptrdiff_t a = 0; a < k; a++) {
+                            vec off = job.relative[(i * m + c) * k + a] - op_load(job.tau + a * OP_CHUNK + OP_LANE(v));
+                            square += p * off * off;
+                        }
+                    }
+                    for (ptrdiff_t a = 0; a < k; a++) {
+                        vec off = op_load(job.arm + a * OP_CHUNK + OP_LANE(v));
+                        to_own += off * off;
+                    }
+                    length += more * teacher_inverse[v];
+                    square *= teacher_inverse[v];
+                }
+                op_store(far + OP_LANE(v), length);
+                op_store(others + OP_LANE(v), square);
+                op_store(arm + OP_LANE(v), to_own);
+            }
+            for (int b = 0; b < OP_CHUNK; b++) {
                 double q = 2.0 * rule->prior[i] * rule->weights[at + b];
-                sums[i * OP_CHUNK + b] += q * (far + spread * sqrt(own) + others * sqrt(arm));
-                sums[(n + i) * OP_CHUNK + b] += q * (1.0 + others);
-                sums[2 * n * OP_CHUNK + b] += q * far;
-                sums[(2 * n + 1) * OP_CHUNK + b] += 0.5 * q * far * far;
+                sums[i * OP_CHUNK + b] += q * (far[b] + spread[b] * sqrt(own[b]) + others[b] * sqrt(arm[b]));
+                sums[(n + i) * OP_CHUNK + b] += q * (1.0 + others[b]);
+                sums[2 * n * OP_CHUNK + b] += q * far[b];
+                sums[(2 * n + 1) * OP_CHUNK + b] += 0.5 * q * far[b] * far[b];
             }
         }
         if (at / OP_CHUNK % OP_REVERSE_SLAB == OP_REVERSE_SLAB - 1 || at + OP_CHUNK >= rule->count)

@@ -231,8 +231,7 @@ class ReversePlan(Plan):
     def _evaluator_of(self, layout: Layout, part: slice = slice(None)) -> Any:
         from overparam._core.reverse_fisher import Evaluator
 
-        nodes, weights = layout.grids[0].points()
-        nodes, weights = nodes[part], weights[part]
+        nodes, weights = (array[part] for array in self._points(layout)[:2])
         with np.errstate(divide="ignore"):
             return Evaluator(np.ascontiguousarray(nodes.T), np.ascontiguousarray(weights / weights.sum()), self._teacher,
                              np.log(self._frame.teacher_weights), np.log(self._weights))
@@ -324,11 +323,10 @@ class ReversePlan(Plan):
         """
         tilt = np.linalg.norm(deviations - deviations.mean(axis=0), axis=1).max()
         widest = np.linalg.norm(deviations[:, None] - deviations, axis=-1).max()
-        nodes, weights = (part for part in self._points(layout))
-        if len(self._means) > 1 or not np.linalg.norm(nodes, axis=1).max() * tilt + widest**2 / 2 < 0.99 * _SMALL:
+        farthest, second = self._points(layout)[2:]
+        if len(self._means) > 1 or not farthest * tilt + widest**2 / 2 < 0.99 * _SMALL:
             return None
         n, k = deviations.shape
-        second = float(weights @ (nodes**2).sum(axis=1)) / float(weights.sum())
         longest = float(np.linalg.norm(deviations, axis=1).max())
         still = float(np.linalg.norm(centre - self._teacher[0]) + np.linalg.norm(self._weights @ deviations))
         summed = longest * tilt**2 * (19 * second + 12)
@@ -336,11 +334,14 @@ class ReversePlan(Plan):
         rows = 2 * self._weights * (summed if self._moving else still + summed)
         return np.concatenate([rows, [2 / n * (still + summed), loss]]) * (1 + (k + 2) / 4)
 
-    def _points(self, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    def _points(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Nodes and weights of a layout, the farthest node's distance from 0 and their mean square; kept for the last one."""
         known = getattr(self, "_known_points", None)
         if known is None or known[0] is not layout:
-            known = self._known_points = layout, layout.grids[0].points()
-        return known[1]
+            nodes, weights = layout.grids[0].points()
+            known = self._known_points = (layout, nodes, weights, float(np.linalg.norm(nodes, axis=1).max()),
+                                          float(weights @ (nodes**2).sum(axis=1)) / float(weights.sum()))
+        return known[1:]
 
     def _rounding(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
         r"""(q,) bound on rounding; docs/numerics.md has the factor in front of the scales.
@@ -438,7 +439,7 @@ class ReversePlan(Plan):
     def _logits(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
         """Largest sizes of the student's and of the teacher's logits."""
         lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
-        reach, apart = float(np.linalg.norm(self._points(self._layout)[0], axis=1).max()), lengths.teacher_widest
+        reach, apart = self._points(self._layout)[2], lengths.teacher_widest
         return (lengths.widest * (reach + lengths.widest / 2),
                 apart * (reach + float(lengths.nearest.max()) + apart / 2) if len(self._means) > 1 else 0.0)
 

@@ -127,6 +127,7 @@ class Auto(Rule):
         teacher_spreads, spreads = frame.teacher_spreads, frame.spreads
         growth = _GROWTH_ALONE if frame.rank == 1 else _GROWTH
         high = np.where(spreads > _NARROW, growth * spreads + 0.01, np.maximum(growth, 1.2) * spreads) if frame.roomy else spreads.copy()
+        high = np.where(spreads < frame.turning, np.maximum(high, frame.turning), high) if frame.roomy else high
         twos = np.full(len(high), 2)
         narrower, wider = arms(high, teacher_spreads, np.maximum(high, teacher_spreads) > _BETWEEN)
         offsets = frame.offset + narrower

@@ -46,6 +46,8 @@ class Frame:
         What an earlier plan finds here, for rules that plan (see :mod:`overparam.planning`).
     starts : sequence of (n, k) arrays, optional
         Where modes were found before, one array per teacher component.
+    turning : float
+        Spread to allow for on axes along which the means hardly differ: more than 0 where an earlier plan was left because they turned.
     integrand : type
         The objective's kind of :class:`overparam.geometry.Integrand`: what lies beyond a grid's edges.
     """
@@ -58,6 +60,7 @@ class Frame:
     roomy: bool = True
     known: Any = None
     starts: tuple[np.ndarray, ...] | None = None
+    turning: float = 0.0
     integrand: type[Integrand] = Integrand
 
     @cached_property

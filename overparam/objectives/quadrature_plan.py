@@ -15,6 +15,7 @@ from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.flushed import flushed
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands
 from overparam.objectives.measure import Measure
@@ -29,6 +30,7 @@ _SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: we
 _SQUARED, _LIFTED = 1e-150, 1e-130  # deviations below the first have no squares; where they are taken instead
 _UNSEEN = 1e-280  # an integrand of this size has rounding at the end of float64's range
 _ALIKE = 10.0  # weights within this factor give rows of one order
+_TURN = 0.05  # of the widest spread: no more is allowed for on an axis across means that turn
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 
 
@@ -125,15 +127,30 @@ class QuadraturePlan(Plan):
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
 
     def _inherited(self, previous: QuadraturePlan | None, state: State) -> dict:
-        """What the plan that no longer serves still tells about the state: magnitudes there, and where the modes are."""
-        if previous is None or previous._moving != self._moving or previous._layout.sampled:
+        """What the plan that no longer serves still tells about the state: magnitudes there, where the modes are, whether means turn."""
+        if previous is None or previous._layout.sampled:
             return {}
+        turning = previous._turned(state)
+        if previous._moving != self._moving:
+            return {"turning": turning}
         known = previous._demand(previous._evaluator, previous._measure, *previous.enter(state))[1]
         starts = None
         if previous._layout.modes is not None:
             turn = previous._axes.T @ self._axes
             starts = tuple(modes @ turn for modes in previous._layout.modes)
-        return {"known": known, "starts": starts}
+        return {"known": known, "starts": starts, "turning": turning}
+
+    def _turned(self, state: State) -> float:
+        """Spread to allow for on narrow axes of the next plan.
+
+        Where means turn (two of them in a plane, say) an axis across them is left at once: its two nodes bear a spread of the cube root
+        of the tolerance. Every time that this happens the next plan allows for eight times as much, up to a part of the widest spread.
+        """
+        spreads, high = np.ptp(self.enter(state)[1], axis=0), self._layout.spread_high
+        left = (spreads > high) & (high < _TURN * spreads.max())
+        if not left.any():
+            return self._frame.turning / 2
+        return float(min(8 * max(self._frame.turning, high[left].max()), _TURN * spreads.max()))
 
     def _reach(self) -> tuple[float, float]:
         """Norm of the node farthest from the origin, or a little more, and largest distance of a node from its own component."""
@@ -343,7 +360,18 @@ class QuadraturePlan(Plan):
             rows = rows + 0.2 * rows.mean()
         rounded = rounding(demand, self.nodes, centre, deviations, self._radius, self._frame.means, self._extent,
                            self._reduced)
-        return Bounds(steps, Parts(loss, rows), parts(rounded))
+        known = parts(rounded)
+        lost = self._flushed(centre, deviations)
+        return Bounds(steps, Parts(loss, rows), known if lost is None else known + lost)
+
+    def _flushed(self, centre: np.ndarray, deviations: np.ndarray) -> Parts | None:
+        """Bound on what weights below the kernel's smallest exponential cost; in a tight state the mean row shares it."""
+        mass = 1.0
+        for grid in self._layout.grids:
+            if isinstance(grid, Grid):
+                mass = max(mass, float(np.prod([1 + 0.6 * (axis.step or 0.0) for axis in grid.axes])))
+        lost = flushed(self._integrands, self._frame, centre, deviations, self._radius, logit_range(centre, deviations, self._radius), mass)
+        return Parts(lost.value, lost.grad + lost.grad.max()) if lost is not None and self._moving else lost
 
     @cached_property
     def _masses(self) -> tuple[float, float]:
@@ -372,6 +400,9 @@ class QuadraturePlan(Plan):
         whole = np.array(rows) + np.array(means)[:, None]
         spread = whole.std(axis=0, ddof=1) / np.sqrt(count)
         floor = rounding(self._demand(self._evaluator, self._measure, centre, deviations)[1], self.nodes, centre, deviations, self._radius)
+        lost = self._flushed(centre, deviations)
+        if lost is not None:
+            floor = np.append(floor[:n] + lost.grad, floor[-1] + lost.value)
         return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
                           float(np.hypot(np.std(values, ddof=1) / np.sqrt(count), floor[-1])),
                           np.hypot(np.linalg.norm(spread, axis=1), floor[:n]), replicates=whole)

@@ -137,8 +137,8 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
     Notes
     -----
     Where parameters are far apart their gradients are exponentially small: below any `tol` without a stationary point near. So
-    Newton's step has to be below a hundredth of the distances (or of 1, where they are smaller):
-    a pair that runs away to infinity is r/4 standard deviations of gradient per unit of curvature from where it wants to be. A
+    Newton's step has to be below a hundredth of the distances (or of 1, where they are smaller). For a pair at distance r that runs
+    away it is about 4/r, however small the gradient, :math:`e^{-r^2/8}`, has become. A
     parameter vector with second derivatives below 1e-7 of the largest (each relative to its weight) is flat, and judged by its own
     gradient against its own block of the Hessian: one that explains the other to 1e-6 is stationary, anything else "undecided".
 

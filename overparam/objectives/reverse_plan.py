@@ -12,9 +12,10 @@ import numpy as np
 
 from overparam._softmax import posterior_mean
 from overparam.certificate import Bounds, Demand, Parts
-from overparam.geometry import DROPPED, align
+from overparam.geometry import align
 from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
+from overparam.objectives.reverse_rounding import logit_sizes, rounding, tight_scales
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import NEUTRAL, Axis, Frame, GaussHermite, Grid, Layout, Rule, Trapezoid, fixed_layout, hermite_axis
 from overparam.state import State
@@ -23,7 +24,6 @@ __all__ = ["ReversePlan", "losses"]
 
 _EPS = np.finfo(np.float64).eps
 _TIGHT = 0.25  # a state wider than this part of its distance to the target is seen from the target
-_SMALL = 0.25  # bound on the logits up to which the kernel forms weights as a difference from pi
 _MOVING = 0.05  # spread up to which all logits are small on the few nodes that are needed then, and the centre moves on its own
 _SHRUNK = 0.9  # a plan is made anew at the latest when the loss or a row falls to this part of what it was planned for
 _AIM = 0.4  # part of the tolerance that a plan for a run aims at: the rest is for what changes inside the box
@@ -299,7 +299,9 @@ class ReversePlan(Plan):
         scale = evaluator.scales(centre, deviations, scales, slopes)
         magnitudes = np.append(np.linalg.norm(rows, axis=1), abs(value))
         plain = scales = np.append(scales, scale)
-        tight = self._tight_scales(layout, centre, deviations)
+        tight = None
+        if len(self._means) == 1:
+            tight = tight_scales(*self._points(layout)[2:], centre - self._teacher[0], deviations, self._weights, self._moving)
         if tight is not None:
             scales = np.minimum(scales, np.delete(tight, n))
         scales = np.maximum(scales, _UNSEEN)
@@ -314,26 +316,6 @@ class ReversePlan(Plan):
         found = Evaluation(value, mean_row if self._moving else np.zeros(k), rows, np.nan, np.full(n, np.nan))
         return _Look(found, Demand(None, magnitudes, scales, slopes, plain, blurred))
 
-    def _tight_scales(self, layout: Layout, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray | None:
-        r"""(n + 2,) scales of rows, mean row and loss where all logits are small, against one Gaussian; None elsewhere.
-
-        With :math:`\delta` the longest deviation, :math:`\delta_c` the longest from their mean and a the length of what D is without z,
-        :math:`|D|\le a+3.1\,\delta\,\ell`, :math:`\ell=2\delta_c(\|z\|+\delta_c)`, and what is summed for a row is at most
-        :math:`\delta\,\delta_c^2(19\|z\|^2+12)`. Logits are wrong relative to themselves, hence the last factor.
-        """
-        tilt = np.linalg.norm(deviations - deviations.mean(axis=0), axis=1).max()
-        widest = np.linalg.norm(deviations[:, None] - deviations, axis=-1).max()
-        farthest, second = self._points(layout)[2:]
-        if len(self._means) > 1 or not farthest * tilt + widest**2 / 2 < 0.99 * _SMALL:
-            return None
-        n, k = deviations.shape
-        longest = float(np.linalg.norm(deviations, axis=1).max())
-        still = float(np.linalg.norm(centre - self._teacher[0]) + np.linalg.norm(self._weights @ deviations))
-        summed = longest * tilt**2 * (19 * second + 12)
-        loss = 2 * still**2 + 2 * (3.1 * longest) ** 2 * 8 * tilt**2 * (second + tilt**2)
-        rows = 2 * self._weights * (summed if self._moving else still + summed)
-        return np.concatenate([rows, [2 / n * (still + summed), loss]]) * (1 + (k + 2) / 4)
-
     def _points(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, float, float]:
         """Nodes and weights of a layout, the farthest node's distance from 0 and their mean square; kept for the last one."""
         known = getattr(self, "_known_points", None)
@@ -344,20 +326,10 @@ class ReversePlan(Plan):
         return known[1:]
 
     def _rounding(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-        r"""(q,) bound on rounding; docs/numerics.md has the factor in front of the scales.
-
-        Chunks of 8 nodes are summed 32 at a time; logits are of size up to :math:`\Lambda` and, the teacher's,
-        :math:`\Lambda^*`. The teacher's means beside the first one are known to the rounding of their coordinates.
-        """
-        (n, k), nodes = deviations.shape, self._layout.grids[0].size
-        logit, target = self._logits(centre, deviations)
-        apart = float(np.linalg.norm(self._teacher[:, None] - self._teacher, axis=-1).max())
-        factor = min(nodes / 8, 32) + nodes / 256 + 24 + 6 * (k + 2) * (logit + target)
-        off = _EPS * factor * demand.scales + 2 * _EPS * apart * demand.slopes
-        if self._reduced:
-            lost = DROPPED * np.sqrt(n + len(self._means) - 1)
-            off += _EPS * lost * ((6 + 12 * logit + 12 * target) * demand.plain + 4 * apart * demand.slopes)
-        return off
+        """(q,) bound on rounding."""
+        lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
+        differences = len(deviations) + len(self._means) - 1 if self._reduced else 0
+        return rounding(demand, lengths, self._points(self._layout)[2], self._layout.grids[0].size, deviations.shape[1], differences)
 
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
@@ -434,14 +406,8 @@ class ReversePlan(Plan):
     def logits_are_exact(self, state: State) -> bool:
         """Whether rounding leaves the logits two digits or more."""
         centre, deviations = self.enter(state)
-        return max(self._logits(centre, deviations)) * (state.k + 2) * _EPS < 0.01
-
-    def _logits(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
-        """Largest sizes of the student's and of the teacher's logits."""
         lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
-        reach, apart = self._points(self._layout)[2], lengths.teacher_widest
-        return (lengths.widest * (reach + lengths.widest / 2),
-                apart * (reach + float(lengths.nearest.max()) + apart / 2) if len(self._means) > 1 else 0.0)
+        return max(logit_sizes(lengths, self._points(self._layout)[2])) * (state.k + 2) * _EPS < 0.01
 
     # --- validity and steps ------------------------------------------------------------------------------------------
 

@@ -329,7 +329,7 @@ class Trajectory:
         Parameters
         ----------
         path : str or PathLike
-            Name of the file, in a folder that exists.
+            Name of the file, in a folder that exists. It is netCDF whatever the name ends in; ``.nc`` is usual.
 
         Raises
         ------

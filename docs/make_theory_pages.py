@@ -62,7 +62,10 @@ def part(theorem: Theorem) -> str:
         lines += ["| constant | value | tag |", "|---|---|---|"]
         lines += [f"| `{one.name}` | {'not known' if one.value is None else f'{one.value:g}'} | {one.tag}: {TAGS[one.tag]} |"
                   for one in theorem.constants]
-        lines += ["", f"Given with `op.theory.check(..., {theorem.constants[0].name}=...)` or `--set {theorem.constants[0].name}=...`.", ""]
+        first = theorem.constants[0].name
+        recalled = any(one.tag == "recalled" for one in theorem.constants)
+        untested = " A recalled constant stays untested, whoever gives it." if recalled else ""
+        lines += ["", f"Given with `op.theory.check(..., {first}=...)` or `--set {first}=...`.{untested}", ""]
     return "\n".join([*lines, method(theorem), ""])
 
 
@@ -124,9 +127,13 @@ def index(pages: dict[Path, list[Theorem]]) -> str:
     lines = [MARK, "", "# Statements that can be checked", "",
              "`op.theory.check(name, traj)` in Python, `overparam check NAME FILE.toml` on the command line; `overparam check --all` runs "
              "every example below. A verdict is *verified*, *vacuous* (a hypothesis fails), *violated* or *undecided*.", "",
+             "*Verified* takes every hypothesis and every conclusion tested and seen, each beyond its numerical error, which must be a "
+             "proved bound: a sample's standard error decides nothing. What is recalled, or rests on a constant that nobody gave, is shown "
+             "and not tested. The reason of an *undecided* verdict says what would decide.", "",
              "| statement | | page | source of the statement |", "|---|---|---|---|"]
     for path, theorems in pages.items():
-        lines += [f"| {one.title} | `{one.name}` | [{path.stem}]({path.as_posix()}) | {one.tag} |" for one in theorems]
+        titles = {one.name: one.title.replace("|", "&#124;") for one in theorems}
+        lines += [f"| {titles[one.name]} | `{one.name}` | [{path.stem}]({path.as_posix()}) | {one.tag} |" for one in theorems]
     return "\n".join([*lines, "", "| tag | |", "|---|---|", *(f"| {tag} | {words} |" for tag, words in TAGS.items()), ""])
 
 

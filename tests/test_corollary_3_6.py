@@ -108,7 +108,8 @@ def test_picture_data_summary(result, tmp_path):
         assert_array_equal(saved.probability.values, data.probability.values)
         assert json.loads(saved.attrs["settings"])["n"] == 2
     lines = result.summary().splitlines()
-    assert len(lines) == 1 + 3 and "pairs" in lines[-1]
+    assert len(lines) == 1 + 3 + 1 and "pairs" in lines[-2] and "e^(-M^2/2)" in lines[0]
+    assert f"{math.exp(-8):.2e}" in lines[-2] and f"{math.exp(-12):.2e}" in lines[-2]  # M = 4
 
 
 def test_settings():
@@ -120,7 +121,16 @@ def test_settings():
             check_settings(NAME, given)
     plane = op.experiments.run(NAME, M=2.0, d=2, n=3, samples=3)
     assert [one.kind for one in plane.estimates] == ["plain"] and plane.to_xarray().sizes["M"] == 1
-    assert plane.draw() is not None and "-" in plane.summary()
+    assert plane.draw() is not None and "d > 1: plain draws only" in plane.summary()
+
+
+def test_probabilities_end_at_1_and_at_float64():
+    assert module.pair_law(1.0, 5) == 1.0 and module.pair_law(0.1, 10) == 1.0
+    assert 0 < module.pair_law(35.0, 2) < 1e-260 and module.pair_law(1e300, 2) == 0.0
+    with pytest.raises(ValueError, match="M must be at most 35"):
+        op.experiments.run(NAME, M=1e300)
+    far = op.experiments.run(NAME, M=35.0, samples=2)
+    assert "slope" not in far.summary() and np.isfinite(far.estimates[0].probability)
 
 
 def test_ctrl_c(monkeypatch):

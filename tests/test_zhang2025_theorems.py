@@ -314,6 +314,16 @@ def test_random_starts():
     assert_allclose(1 - line["share"], expected, rtol=0.1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_distances_whose_squares_are_no_floats():
+    assert op.theory.check("zhang2025.corollary_3_6", M0=1e300, samples=100).verdict == "undecided"
+    far = op.ScoreMatching(op.Gaussian([1e100]), rule=op.Auto(tol=1e-8))
+    start = op.State(np.array([-1e100]), np.zeros((2, 1)))
+    assert start_of_3_2(LINE, start).holds
+    assert named(op.theory.check("zhang2025.theorem_3_5", LINE, start, step_size=0.1), "far from").holds
+    assert named(op.theory.check("zhang2025.theorem_3_4", far, [[0.0], [0.0]], step_size=0.1), "all students but one").holds is False
+
+
 @pytest.mark.parametrize(("given", "words"), [({"subject": LINE}, "draws its own"), ({"n": 2.5}, "n must"), ({"M0": -1.0}, "M0"),
                                               ({"sample": 5}, "Did you mean 'samples'")])
 def test_random_starts_refuse(given, words):

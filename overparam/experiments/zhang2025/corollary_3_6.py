@@ -30,6 +30,7 @@ __all__ = ["Corollary36Result", "Estimate", "corollary_3_6", "pair_law"]
 
 NAME = "zhang2025.corollary_3_6"
 _HORIZON = 1e4
+_FARTHEST = 35.0  # the failure, of order exp(-M^2/2), leaves float64's range at M = 38
 _RTOL = 1e-4  # an outcome is asked for; at 1e-6 not one of 200 differs
 
 
@@ -123,7 +124,7 @@ class Corollary36Result(ExperimentResult):
         ax.plot(M, np.minimum(self.published(M), 1.0), color="black", linestyle=":", label=r"published bound $\min(1,\,n^2M^{-1/3})$")
         ax.plot(M, np.minimum(np.exp(4 - M**2), 1.0), color="0.6", linestyle="-.", label=r"$e^{-M^2+4}$, both at distance $M$")
         if self.settings["d"] == 1:
-            law = [min(pair_law(float(m), self.settings["n"]), 1.0) for m in M]
+            law = [pair_law(float(m), self.settings["n"]) for m in M]
             ax.plot(M, law, color=plotting.COLOURS[1], linestyle="--", label="pair law (no fit)")
         ax.set_yscale("log")
         ax.set_xlabel("distance $M$ of the mean of the starts")
@@ -153,12 +154,16 @@ class Corollary36Result(ExperimentResult):
 
     def summary(self) -> str:
         """Return a table with a row for each distance and kind of draw."""
-        lines = ["     M  draws    fail  open  probability    95 % interval          published  e^(-M^2+4)   pair law"]
+        lines = ["     M  draws    fail  open  probability    95 % interval          published  e^(-M^2+4)  e^(-M^2/2)   pair law"]
         for one in self.estimates:
             law = f"{pair_law(one.M, self.settings['n']):10.2e}" if self.settings["d"] == 1 else "         -"
+            square = one.M * one.M
             lines.append(f"{one.M:6.2f}  {one.kind:6s} {one.failures:3d}/{one.samples:<4d} {one.undecided:3d}  {one.probability:11.3e}  "
                          f"{one.low:9.2e} to {one.high:9.2e}  {min(self.published(one.M), 1.0):9.3f}  "
-                         f"{min(math.exp(4 - one.M**2), 1.0):10.2e} {law}")
+                         f"{min(math.exp(4 - square), 1.0):10.2e}  {math.exp(-square / 2):10.2e} {law}")
+        lines.append("e^(-M^2+4): if all pairs were at distance M; e^(-M^2/2): order of those that start at M/2, which dominate in 1-D")
+        if self.settings["d"] > 1:
+            lines.append("d > 1: plain draws only, and no pair law: both are for the line")
         slope = self.exponent
         if slope is not None:
             lines.append(f"slope of ln(probability) against M^2, M >= 3: {slope[0]:.3f} +- {slope[1]:.3f} (pair law: -1/2)")
@@ -166,7 +171,7 @@ class Corollary36Result(ExperimentResult):
 
 
 def pair_law(M: float, n: int, kappa: float = 3.8) -> float:
-    r"""Return the expected number of pairs on the line that survive together: the failure probability where it is small.
+    r"""Return the expected number of pairs on the line that survive together, at most 1: the failure probability where it is small.
 
     Two students at c both survive if they are closer than :math:`e^{\kappa-c^2}` (:math:`\kappa` = 3.8 for n = 2, up to 4.8 for more) and
     no third is nearer to the target:
@@ -186,10 +191,12 @@ def pair_law(M: float, n: int, kappa: float = 3.8) -> float:
     """
     from scipy.special import ndtr
 
+    if M > _FARTHEST:
+        return 0.0  # below float64's range
     c = np.arange(-6.0, M + 8.0, 0.01)
     gap = np.minimum(np.exp(kappa - c**2), 6.0)
     density = np.exp(-((c - M) ** 2)) / (2 * math.pi) * ndtr(M - c) ** (n - 2)
-    return float(n * (n - 1) * 0.01 * (density * gap).sum())
+    return min(float(n * (n - 1) * 0.01 * (density * gap).sum()), 1.0)
 
 
 def _checked(M: Any, n: Any, d: Any, samples: Any, plain_up_to: Any, seed: Any, tol: Any, progress: Any) -> dict[str, Any]:
@@ -201,6 +208,8 @@ def _checked(M: Any, n: Any, d: Any, samples: Any, plain_up_to: Any, seed: Any, 
         distances = tuple(check_positive(value, "M") for value in check_array(M, "M", ndim=(0, 1)).ravel().tolist())
     except ValueError:
         raise ValueError(f"M must be a number above 0, or several; got {M!r}") from None
+    if max(distances, default=0.0) > _FARTHEST:
+        raise ValueError(f"M must be at most {_FARTHEST:g}: beyond, exp(-M^2/2) is below float64's range; got {M!r}")
     if len(set(distances)) < len(distances) or not distances:
         raise ValueError(f"M must name each distance once; got {M!r}")
     settings = {"M": distances, "n": check_integer(n, "n", minimum=2), "d": check_integer(d, "d", minimum=1),
@@ -226,7 +235,7 @@ def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n
     Parameters
     ----------
     M : float or sequence of float
-        Distances of the mean of the starts from the target.
+        Distances of the mean of the starts from the target, at most 35.
     n, d : int
         Number of students, dimension. For d > 1 there are plain draws only.
     samples : int

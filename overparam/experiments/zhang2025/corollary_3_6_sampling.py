@@ -86,7 +86,8 @@ class PairProposal:
         width = self._width(middles)
         inside = (np.abs(a - b) <= width) & (middles >= self.edges[0]) & (middles < self.edges[-1])
         with np.errstate(divide="ignore"):
-            density = np.log(self.shares[self._cell(middles)] / _CELL) - np.log(2 * width)
+            share = np.log(self.shares[self._cell(middles)] / _CELL)
+            density = np.where(width > 0, share - np.log(2 * np.maximum(width, np.finfo(np.float64).tiny)), -np.inf)
         return np.where(inside, density, -np.inf)
 
 

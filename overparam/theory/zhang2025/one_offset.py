@@ -61,7 +61,7 @@ class Theorem34(Theorem):
         offset = self._offset(setting)
         distance = far_start.centre_distance(setting) if offset is None else offset[1]
         found: dict[str, Any] = {"M0": distance,
-                                 "sharp condition: ln(offset) above about (derived)": -distance**2 + 4.0}
+                                 "sharp condition: ln(offset) above about (derived)": 4.0 - distance * distance}
         if setting.step_size is not None:
             found["growth of a difference at this step size, in nats (derived)"] = growth(distance, setting.step_size, setting.n)
         return found

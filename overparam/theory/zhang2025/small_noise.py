@@ -108,7 +108,7 @@ class Theorem32(Theorem):
         offset = -math.log(108 * n * d)
 
         def log_allowed(distance: float) -> float:
-            return offset - 106 * n * d * max(distance, 0.0) ** 3
+            return offset - 106 * n * d * min(max(distance, 0.0), 1e90) ** 3  # farther, no float64 start differs from a common point
 
         mean, most = Theorem32._distance(setting), math.exp(offset)
         for _ in range(60):  # falls to the largest fixed point

@@ -227,6 +227,13 @@ def test_another_target_or_loss_is_named(name, subject):
         assert fails in found.reason and not found.conclusions
 
 
+def test_conclusions_about_a_point_are_guarded_too():
+    """Theorem 3.1 has a way of its own to come by its point."""
+    found = check("zhang2025.theorem_3_1", DIVERGENCE, [[1.0], [-1.0], [0.0]])
+    assert found.verdict == "vacuous" and not found.conclusions and "the loss is score matching: it is KLDivergence" in found.reason
+    assert check("zhang2025.theorem_3_1", LINE, [[1e300], [1.0], [0.0]]).verdict == "undecided"
+
+
 class Broken(Falls):
     """A checker with a mistake."""
 

@@ -56,9 +56,10 @@ def certain_run(run: Trajectory) -> Trajectory:
     return run if np.array_equal(errors, run.loss_error) else replace(run, loss_error=errors)
 
 
-def certain_claims(claims: Sequence[Claim], run: Trajectory) -> tuple[Claim, ...]:
+def certain_claims(claims: Sequence[Claim], run: Trajectory | None) -> tuple[Claim, ...]:
     """Claims about a run; all of them open where its gradients were sampled, whatever they compare: its path is a random one."""
-    return tuple(one.opened(_SAMPLED) if is_sampled(run) and one.tested else one for one in claims)
+    open_ends = run is not None and is_sampled(run)
+    return tuple(one.opened(_SAMPLED) if open_ends and one.tested else one for one in claims)
 
 
 def guarded(evaluate: Callable[[], Found], otherwise: Found) -> tuple[Found, str]:

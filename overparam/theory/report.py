@@ -341,7 +341,7 @@ class Report:
         if self.unstable:
             return self.unstable
         if verdict == "vacuous":
-            fails = "; ".join(f"{one.words}: {one.comparison or 'it does not hold'}" for one in self.failed)
+            fails = "; ".join(f"{one.words}: {one.comparison or one.note or 'it does not hold'}" for one in self.failed)
             open_ends = "the conclusion was not looked at" if self.skipped else "no run was given"
             shown = {True: "the conclusion is seen all the same", False: "the conclusion is not seen",
                      None: "whether the conclusion is seen is open" if self.conclusions else open_ends}[seen]

@@ -128,6 +128,8 @@ class Theorem(ABC):
         Where the statement comes from: see :data:`overparam.theory.report.TAGS`.
     constants : tuple of Constant
         Constants that the paper leaves open, with a value where there is one; ``check(..., C=2.0)`` gives them.
+    needs_run : bool
+        Whether the conclusions are about a run; else they are about the start alone.
 
     Examples
     --------
@@ -154,6 +156,7 @@ class Theorem(ABC):
     latex: ClassVar[str] = ""
     tag: ClassVar[str] = "published"
     constants: ClassVar[tuple[Constant, ...]] = ()
+    needs_run: ClassVar[bool] = True
 
     @abstractmethod
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
@@ -195,7 +198,7 @@ class Theorem(ABC):
 
     def _report(self, setting: Setting, constants: Mapping[str, Constant]) -> Report:
         supposed, obstacle = guarded(lambda: tuple(self.hypotheses(setting, constants)), ())
-        if obstacle or setting.run is None:
+        if obstacle or (self.needs_run and setting.run is None):
             return self._found(constants, supposed, obstacle=obstacle)
         skipped = without_meaning(supposed)
         if skipped:

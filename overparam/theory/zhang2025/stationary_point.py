@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class Theorem31(Theorem):
     statement = "For n >= 3 students there is a stationary point with positive loss: a pair at +-s, the rest on the target."
     latex = r"n\ge3\ \Rightarrow\ \exists\,\mu:\ \nabla L(\mu)=0,\ L(\mu)>0"
     constants = (Constant("n", 3, "given"), Constant("d", 1, "given"))
+    needs_run = False
 
     def check(self, subject: Any = None, params0: Any = None, *, step_size: Any = None, confirm: bool = True, **constants: Any) -> Report:
         """Check at the point `params0` of the objective `subject`, or at the pair found for the constants ``n`` and ``d``."""
@@ -61,8 +63,7 @@ class Theorem31(Theorem):
         elif constants:
             raise ValueError(f"{self.name}: the point brings its own n and d; leave them out")
         setting = Setting.of(subject, params0)
-        return Report(self.name, self.title, self.statement, self.source, self.tag, tuple(self.hypotheses(setting, known)),
-                      tuple(self.conclusions(setting, known)), (), self.measured(setting, known))
+        return replace(self._report(setting, known), constants=())  # n and d are no constants of the statement
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
         return [common.single_gaussian(setting), common.equal_weights(setting),

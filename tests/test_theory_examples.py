@@ -26,7 +26,10 @@ def test_an_example_has_its_verdict(name, key):
 
 @pytest.mark.parametrize("name", op.theory.list())
 def test_examples_of_every_verdict_that_can_occur(name):
-    verdicts = {example.verdict for example in op.theory.get(name).examples().values()}
-    assert verdicts and "violated" not in verdicts
+    examples = op.theory.get(name).examples().values()
+    verdicts = {example.verdict for example in examples}
+    assert verdicts
+    for example in examples:  # what is true is violated only by a constant that the user gives and that is not the statement's
+        assert example.verdict != "violated" or "given a " in example.words
     if name.startswith(("zhang2025.theorem", "zhang2025.corollary")):
-        assert verdicts == {"verified", "vacuous", "undecided"}
+        assert verdicts - {"violated"} == {"verified", "vacuous", "undecided"}

@@ -17,6 +17,7 @@ from overparam.teachers import Gaussian
 from overparam.theory.theorem import Setting
 from overparam.theory.thresholds import Edge, Probe, register_edge
 from overparam.theory.zhang2025.far_start import least_distance
+from overparam.theory.zhang2025.laws_growth import border
 from overparam.theory.zhang2025.random_start import binomial_interval
 from overparam.theory.zhang2025.slow_loss import lasting_slope
 from overparam.trajectory import Trajectory, log_spaced
@@ -120,11 +121,12 @@ class StepSize(Edge):
 def _kappa(problem: Mapping[str, Any]) -> float | None:
     r""":math:`\kappa` of the border :math:`\ln\varepsilon^*=-M_0^2+\kappa` for :func:`profile`; None below the distances it is known for.
 
-    Known for profiles of root mean square 1: 3.11 for n = 2, and to 0.2 for n = 5 and 10.
+    For profiles of root mean square 1: the middle of what :func:`overparam.theory.zhang2025.laws_growth.border` has over profiles.
     """
-    kappa = {2: 3.11, 5: 2.7, 10: 2.5}.get(problem["n"])
-    if kappa is None or problem["M0"] < 2.5:
+    known = border(problem["n"])
+    if known is None or problem["M0"] < 2.5:
         return None
+    kappa = sum(known) / 2
     return kappa - math.log(float(np.sqrt((profile(problem["n"]) ** 2).mean())))
 
 

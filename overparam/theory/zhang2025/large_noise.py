@@ -84,7 +84,8 @@ class Theorem21(Theorem):
 
         return {"large noise": Example("verified", holds, "n=2, d=1, within exp(-2)/2 of the target"),
                 "little noise": Example("vacuous", little, "n=2, d=1, within 1: it converges all the same"),
-                "step size": Example("undecided", descent, "gradient descent: the constant of the step size is not published")}
+                "step size": Example("undecided", descent, "gradient descent: the constant of the step size is not published"),
+                "too small a constant": Example("violated", lambda: {**holds(), "C_L": 1e-9}, "given a C_L that is not the theorem's")}
 
     @staticmethod
     def _time(objective: Any, constant: Constant) -> float | None:

@@ -8,8 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from overparam import _softmax
+from overparam.objectives import ScoreMatching
 from overparam.objectives.base import Objective
+from overparam.quadrature import GaussHermite
 from overparam.state import State
+from overparam.teachers import Gaussian
 from overparam.theory.certainty import certain
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Hypothesis
@@ -133,4 +136,6 @@ class FarField(Inequality):
         obj = at_target(1)
         return {**super().examples(),
                 "one at 10": Example("verified", lambda: {"subject": obj, "params0": [[0.0], [10.0]]}, "n=2, d=1, r=10"),
+                "eight nodes": Example("undecided", lambda: {"subject": ScoreMatching(Gaussian([0.0]), rule=GaussHermite(8)),
+                                                             "params0": [[0.0], [10.0]]}, "by eight nodes nothing is resolved"),
                 "too near": Example("vacuous", lambda: {"subject": obj, "params0": [[0.0], [3.0]]}, "r=3")}

@@ -6,7 +6,12 @@ import math
 
 import numpy as np
 
+from overparam.objectives import ScoreMatching
+from overparam.planning import Auto
+from overparam.quadrature import GaussHermite
+from overparam.sampling import MonteCarlo
 from overparam.state import State
+from overparam.teachers import Gaussian, GaussianMixture
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Hypothesis
 from overparam.theory.theorem import Example, Setting, register
@@ -17,6 +22,15 @@ from overparam.theory.zhang2025.lemmas_d import first_order
 __all__ = ["SOURCE", "CommonPoint", "FirstOrder", "GradientIdentity", "UnequalGradient", "UnitBall"]
 
 SOURCE = "this library, for the setting of Zhang et al. 2025 (arXiv 2511.22069)"
+
+
+def _other_examples() -> dict[str, Example]:
+    """A target that the laws are not about, and a rule that is too coarse to tell."""
+    params = [[1.0], [-1.5]]
+    mixture = ScoreMatching(GaussianMixture([[-2.0], [2.0]]), rule=Auto(tol=1e-8))
+    coarse = ScoreMatching(Gaussian([0.0]), rule=GaussHermite(2))
+    return {"mixture": Example("vacuous", lambda: {"subject": mixture, "params0": params}, "the target is a mixture of two Gaussians"),
+            "two nodes": Example("undecided", lambda: {"subject": coarse, "params0": params}, "by two nodes nothing is resolved")}
 
 
 @register
@@ -34,7 +48,7 @@ class UnequalGradient(Lemma22):
                     tag="derived"))
 
     def examples(self) -> dict[str, Example]:
-        return {"own samples": Example("verified", dict, "random parameters and weights")}
+        return {"own samples": Example("verified", dict, "random parameters and weights"), **_other_examples()}
 
 
 class _Sum(Inequality):
@@ -82,6 +96,9 @@ class GradientIdentity(_Sum):
         total, error, exact = self.total(point)
         return total, 2 * exact.squares, error + 2 * exact.squares_error
 
+    def examples(self) -> dict[str, Example]:
+        return {**super().examples(), **_other_examples()}
+
 
 @register
 class UnitBall(_Sum):
@@ -107,7 +124,9 @@ class UnitBall(_Sum):
 
     def examples(self) -> dict[str, Example]:
         obj = at_target(1)
-        return {**super().examples(), "far": Example("vacuous", lambda: {"subject": obj, "params0": [[3.0], [-3.0], [0.0]]}, "distance 3")}
+        sampled = {"subject": ScoreMatching(Gaussian([0.0]), rule=MonteCarlo(200, rng=0)), "params0": [[0.9], [-0.9]]}
+        return {**super().examples(), "far": Example("vacuous", lambda: {"subject": obj, "params0": [[3.0], [-3.0], [0.0]]}, "distance 3"),
+                "sampled": Example("undecided", lambda: sampled, "standard errors bound nothing")}
 
 
 @register

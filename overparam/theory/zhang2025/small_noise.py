@@ -84,7 +84,8 @@ class Theorem32(Theorem):
 
         return {"exponentially small": Example("verified", holds, "n=2, d=1, M0=1/2, at the theorem's radius"),
                 "a thousandth": Example("vacuous", wide, "n=2, d=1, M0=1/2, spread 1e-3: it converges all the same"),
-                "five steps": Example("undecided", short, "the horizon is too short")}
+                "five steps": Example("undecided", short, "the horizon is too short"),
+                "too small a constant": Example("violated", lambda: {**holds(), "C_L": 1e-9}, "given a C_L that is not the theorem's")}
 
     @staticmethod
     def _distance(setting: Setting) -> float:

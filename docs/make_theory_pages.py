@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import overparam as op
-from overparam.theory import TAGS, Report, Theorem
+from overparam.theory import TAGS, VERDICTS, Report, Theorem
 from overparam.theory.inequality import Inequality
 
 FOLDER = Path(__file__).with_name("theory")
@@ -134,7 +134,21 @@ def index(pages: dict[Path, list[Theorem]]) -> str:
     for path, theorems in pages.items():
         titles = {one.name: one.title.replace("|", "&#124;") for one in theorems}
         lines += [f"| {titles[one.name]} | `{one.name}` | [{path.stem}]({path.as_posix()}) | {one.tag} |" for one in theorems]
-    return "\n".join([*lines, "", "| tag | |", "|---|---|", *(f"| {tag} | {words} |" for tag, words in TAGS.items()), ""])
+    lines += ["", "| tag | |", "|---|---|", *(f"| {tag} | {words} |" for tag, words in TAGS.items()), ""]
+    lines += ["## What `overparam check --all` finds", "",
+              "The examples by their verdicts; the tests run each of them. *Violated* is a true statement only by a constant that was "
+              "given and is not the statement's.", "",
+              f"| statement | {' | '.join(VERDICTS)} |", "|---|" + "---|" * len(VERDICTS)]
+    for theorems in pages.values():
+        for one in theorems:
+            examples = one.examples()
+            cells = (", ".join(label for label, example in examples.items() if example.verdict == verdict) for verdict in VERDICTS)
+            lines.append(f"| `{one.name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "## How far from sharp", "",
+                      "`op.theory.sharpness(name, vary=...)` pushes one condition until the conclusion fails; the experiment "
+                      "`zhang2025.sharpness` does so for all of them and draws published beside measured thresholds:", "",
+                      "```sh",
+                      "python -c 'import overparam as op; print(op.experiments.run(\"zhang2025.sharpness\").summary())'", "```", ""])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ def bad_region(n: int, dimension: int) -> np.ndarray:
 
     The start of the lower bound of Xu et al. 2024 (arXiv 2407.00490) for equal weights and the teacher :math:`N(0,I_d)`, :math:`n\ge3`:
     some :math:`\|\mu_i\|\ge10\sqrt d` for all steps up to :math:`\frac1{30\eta}e^d` [existence: published; constants: recalled]. The
-    true escape time is far longer, about :math:`e^{12.5d}/\eta` [derived].
+    true escape time is far longer: at least about :math:`e^{12.5d}/\eta`, and of the order :math:`e^{18d}/\eta`, :math:`18=12^2/8`
+    [derived; measured by the experiment ``xu2024.bad_region``].
 
     Parameters
     ----------

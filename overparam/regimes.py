@@ -25,6 +25,7 @@ FAR = 2.55055099
 # A drift is told from standing still if it has at least this share of the slowest speed that the late law allows.
 SHARE = 0.1
 # Distances are wrong by some ulps of the coordinates; this many are taken for standing still.
+_FLOW_FLOOR = 1e-8  # times sqrt(rtol): what a flow may leave of a near parameter's distance (1e-9 sqrt(rtol) a step, of 20)
 _ROUNDINGS = 64
 
 
@@ -117,6 +118,9 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
         return Regime("undecided", (), (), everyone, "no flow time has passed")
     first, stretch = _last_e_fold(times, radius)
     rounding = _ROUNDINGS * np.finfo(np.float64).eps * _scale(traj)
+    settings = getattr(traj, "settings", {})
+    if "rtol" in settings:  # a flow follows a parameter near the target, beside far ones, to this part of their distance
+        rounding = max(rounding, _FLOW_FLOOR * np.sqrt(settings["rtol"]) * _scale(traj))
     weights = np.full(n, 1 / n) if traj.weights is None else traj.final_weights
     converged, diverged = _verdicts(times[first:], stretch, weights, rounding)
     groups = [tuple(np.flatnonzero(mask).tolist()) for mask in (converged, diverged, ~(converged | diverged))]

@@ -368,3 +368,32 @@ def test_growth_by_any_number_of_nats_in_one_step_of_the_integrator(distance, lo
     flow = op.gradient_flow(obj, op.init.around([0.0], [[1.0], [0.0]], log_scale=log_scale), t_end=400.0, rtol=1e-6, record=FEW)
     assert flow.status == "completed"
     assert_allclose(flow.final.ravel(), [distance, 0.0], atol=0.1)  # of the other's way: it moves by about 1/M0 times ln M0
+
+
+def test_means_that_turn_do_not_cost_a_plan_a_step(monkeypatch):
+    """Two means in a plane: the axis between them turns by about a radian."""
+    from overparam.objectives.expectation import Expectation
+
+    made, plan = [], Expectation.plan
+    monkeypatch.setattr(Expectation, "plan", lambda self, *args: made.append(1) or plan(self, *args))
+    flow = op.gradient_flow(op.ScoreMatching(op.Gaussian([0.0, 0.0])), [[1.0, 2.0], [0.0, -1.0]], t_end=10.0)
+    assert flow.status == "completed" and len(made) < 60 and flow.evaluations < 1000
+
+
+@pytest.mark.parametrize("t_end", [1e14, 1e20])
+@pytest.mark.parametrize("start", [[[0.9], [-0.8], [0.1]], [[0.3], [6.0], [6.5]]], ids=["all converge", "one converges"])
+def test_flows_go_on_from_any_time(start, t_end):
+    """An integrator that begins late has to begin with steps far below the spacing of ln t."""
+    part = op.gradient_flow(LINE, start, t_end=t_end, record=FEW)
+    whole = op.gradient_flow(LINE, start, t_end=10 * t_end, record=FEW)
+    extended = part.extend(t_end=10 * t_end)
+    assert extended.status == "completed"
+    assert_allclose(extended.loss[-1], whole.loss[-1], rtol=1e-5)
+    assert op.regimes.classify(extended).name == op.regimes.classify(whole).name != "undecided"
+
+
+def test_exponential_convergence_keeps_its_relative_accuracy():
+    flow = op.gradient_flow(LINE, [[1.0]], t_end=100.0)
+    assert_allclose(flow.loss, np.exp(-4 * flow.times), rtol=1e-5)
+    coincident = op.gradient_flow(LINE, [[4.0]] * 3, t_end=1e3)
+    assert coincident.status == "completed" and (np.diff(coincident.loss) <= 0).all()

@@ -240,5 +240,6 @@ class Chart:
             return False
         widest = float(g.max())
         if self.far:
-            return (widest > y[0] - 0.5 and not self._coincident) or not _SMALL_CENTRE < float(np.linalg.norm(y[self._c])) < 1 / _SMALL_CENTRE
+            unit = float(np.linalg.norm(y[self._c]))
+            return (widest > y[0] - 0.5 and not self._coincident) or not _SMALL_CENTRE < unit < 1 / _SMALL_CENTRE
         return float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0

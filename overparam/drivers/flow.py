@@ -184,7 +184,7 @@ class _Flow(Stepper):
         return math.exp(self._base + s) * self._rate
 
     def _jacobian(self, s: float, y: np.ndarray) -> np.ndarray:
-        """d(dy/ds)/dy by differences: the columns cost a gradient each, which is less than the exact Hessian for the usual few parameters."""
+        """d(dy/ds)/dy by differences: a gradient for each column is less than the exact Hessian for the usual few parameters."""
         motion, size = self._motion, len(y)
         if motion is not None:
             found = np.empty((size, size))

@@ -44,9 +44,9 @@ def largest_step(total: float, heaviest: float) -> float:
 def log_distance_bound(total: float, step: float, least: float, rank: int, steps: np.ndarray) -> np.ndarray:
     r"""Logarithm of the bound of :math:`V_k` that the theorem gives.
 
-    By :math:`V_{k+1}\le V_k-2\gamma\min\{\frac12\pi_{\min}V_k,\frac1{4r}\pi_{\min}^2V_k^2\}`: as long as :math:`\pi_{\min}V>2r` it falls by the factor :math:`1-\gamma\pi_{\min}` a step; from then on its inverse rises by
-    :math:`\gamma\pi_{\min}^2/(2r)`, so that :math:`V_k=O(r/(\gamma\pi_{\min}^2k))`. The map is increasing for the theorem's step sizes,
-    which is why bounds may be put in.
+    By :math:`V_{k+1}\le V_k-2\gamma\min\{\frac12\pi_{\min}V_k,\frac1{4r}\pi_{\min}^2V_k^2\}`: as long as :math:`\pi_{\min}V>2r` it falls by
+    the factor :math:`1-\gamma\pi_{\min}` a step; from then on its inverse rises by :math:`\gamma\pi_{\min}^2/(2r)`, so that
+    :math:`V_k=O(r/(\gamma\pi_{\min}^2k))`. The map is increasing for the theorem's step sizes, which is why bounds may be put in.
 
     Parameters
     ----------

@@ -109,6 +109,15 @@ def test_chances_of_the_modes():
     share, half, _ = modes.chances(setting_of([[a, 0.0], [0.0, b]], op.init.on_sphere(4, size, 2, rng=0)))
     exact = math.acos((a**2 - b**2) / 2 / size / math.hypot(a, b)) / math.pi
     assert abs(share[0] - exact) < half[0] < 0.02
+    # in space, nearer to (c, 0, 0) than to 0 where cos > c/(2 R0): of a uniform height (1 - c/(2 R0))/2
+    share, half, _ = modes.chances(setting_of([[a, 0.0, 0.0], [0.0, 0.0, 0.0]], op.init.on_sphere(4, size, 3, rng=0)))
+    assert abs(share[0] - (1 - a / (2 * size)) / 2) < half[0] < 0.02
+
+
+def test_a_flow_has_no_number_of_steps():
+    run = op.gradient_flow(op.ReverseFisher(op.GaussianMixture([[-8.0], [8.0]]), rule=op.Auto(tol=1e-8)), [[30.0], [-30.0]], t_end=10.0)
+    report = check("tyurin2026.theorem_e_1", run, separation=1, R_min=1, delta_min=1, Delta_bar=0.3, confirm=False)
+    assert report.verdict == "vacuous" and not report.obstacle and named(report, "stays nearest").holds is True
 
 
 def test_the_nearest_mode_in_reduced_coordinates():

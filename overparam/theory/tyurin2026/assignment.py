@@ -77,13 +77,18 @@ class TheoremE1(Theorem):
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         run, own = setting.run, modes.nearest(setting, setting.state)[0]
         found, delta = [modes.nearest(setting, state) for state in run.states], constants["Delta_bar"]
-        moved = sorted({int(one) for near, _ in found for one in np.flatnonzero(near != own)})
+        needed = None if delta.value is None or setting.step_size is None else self._steps(setting, delta.value)
+        looked_at = [near for (near, _), step in zip(found, run.steps, strict=True) if needed is None or step <= needed]
+        moved = sorted({int(one) for near in looked_at for one in np.flatnonzero(near != own)})
         kept = Conclusion("every student stays nearest to the mode that it was nearest to at the start",
                           r"\arg\min_a\|\mu_\ell^k-\bar\mu_a\|=a_\ell^*", fact=not moved, tag="reconstructed",
-                          note=f"students {moved} change" if moved else f"at all {len(found)} records")
+                          note=f"students {moved} change" if moved else
+                          f"at all {len(looked_at)} records" + ("" if needed is None else f" up to step K = {needed}"))
         latex = (r"\|\mu_\ell^{\bar K}-\bar\mu_{a_\ell^*}\|\le(1-\frac{2\gamma}n)^{\bar K}\|\mu_\ell^0-\bar\mu\|+\sqrt{\bar\Delta}",
                  r"\|\mu_\ell^{\bar K}-\bar\mu_{a_\ell^*}\|\le17\sqrt{\bar\Delta}")
         words = ("after K steps the distance is the contracted one, up to sqrt(Delta_bar)", "and at most 17 sqrt(Delta_bar)")
+        if setting.step_size is None:
+            return [kept, *(Conclusion(word, one, tag=delta.tag, note="no step size") for word, one in zip(words, latex, strict=True))]
         distances = np.array([apart[np.arange(setting.n), own] for _, apart in found])
         steps = np.asarray(run.steps, dtype=np.float64)
         excess = (distances - self.contraction(setting) ** steps[:, None] * distances[0]).max(axis=1)
@@ -91,7 +96,6 @@ class TheoremE1(Theorem):
             note = f"the contracted distance is exceeded by {float(excess[-1]):.4g} after {run.steps[-1]} steps"
             return [kept, *(Conclusion(word, one, tag="unknown", tested=False, note=f"{note}: give Delta_bar=")
                             for word, one in zip(words, latex, strict=True))]
-        needed = self._steps(setting, delta.value)
         at = np.flatnonzero(run.steps == needed)
         if not at.size:
             note = f"K = {needed} is not a record of the run: record every step, or run that many"

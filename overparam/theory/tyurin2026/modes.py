@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from overparam import init
 from overparam.state import State
 from overparam.theory.report import Constant, Hypothesis
 from overparam.theory.theorem import Setting
@@ -92,8 +91,13 @@ def chances(setting: Setting) -> tuple[np.ndarray, np.ndarray, str]:
     own, other = np.diag(gram), gram[~np.eye(m, dtype=bool)]
     if np.ptp(own) <= 1e-12 * own.max() and np.ptp(other) <= 1e-12 * own.max():
         return np.full(m, 1 / m), np.zeros(m), "by symmetry"
-    starts = init.on_sphere(_DRAWS, size, setting.d, np.random.default_rng(0))
-    hits = np.bincount(np.argmax(starts @ found.means.T - own / 2, axis=1), minlength=m)
+    # of a random direction only its part in the span of the modes matters, which needs no array of the full dimension
+    _, sizes, axes = np.linalg.svd(found.means, full_matrices=False)
+    axes, rng = axes[sizes > 1e-14 * sizes.max()], np.random.default_rng(0)
+    inside, off = rng.standard_normal((_DRAWS, len(axes))), setting.d - len(axes)
+    squares = (inside**2).sum(axis=1) + (rng.chisquare(off, _DRAWS) if off else 0.0)
+    starts = size * inside / np.sqrt(squares)[:, None]
+    hits = np.bincount(np.argmax(starts @ (axes @ found.means.T) - own / 2, axis=1), minlength=m)
     ends = np.array([binomial_interval(int(one), _DRAWS, 1 - (1 - _CONFIDENCE) / m) for one in hits])
     share = hits / _DRAWS
     return share, np.maximum(share - ends[:, 0], ends[:, 1] - share), f"of {_DRAWS} random starts"

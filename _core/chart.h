@@ -11,6 +11,9 @@
 
 #include "evaluator.h"
 
+/* A centre nearer to the target than this has arrived: its velocity leaves the range of doubles, and its square long has. */
+#define OP_GONE 1e-280
+
 typedef struct op_chart {
     ptrdiff_t n, k, widest;
     int moving, far, straight; /* straight: turn is the identity */
@@ -120,7 +123,7 @@ static int op_chart_slope(op_chart *c, const op_evaluator *e, const double *y, d
         if (c->straight) v = -c->mean_row[a];
         else
             for (ptrdiff_t b = 0; b < k; b++) v -= c->mean_row[b] * c->turn[a * k + b];
-        c->own[a] = c->scale > 0.0 ? v / c->scale : 0.0;
+        c->own[a] = c->scale > OP_GONE ? v / c->scale : 0.0;
         along += c->own[a] * at[a];
         square += at[a] * at[a];
     }

@@ -380,7 +380,7 @@ def test_means_that_turn_do_not_cost_a_plan_a_step(monkeypatch):
     assert flow.status == "completed" and len(made) < 60 and flow.evaluations < 1000
 
 
-@pytest.mark.parametrize("t_end", [1e14, 1e20])
+@pytest.mark.parametrize("t_end", [1e14, 1e17])
 @pytest.mark.parametrize("start", [[[0.9], [-0.8], [0.1]], [[0.3], [6.0], [6.5]]], ids=["all converge", "one converges"])
 def test_flows_go_on_from_any_time(start, t_end):
     """An integrator that begins late has to begin with steps far below the spacing of ln t."""

@@ -33,6 +33,7 @@ _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less t
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
 _NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
 _SMALL_CENTRE = 0.2  # of the unit that a far centre starts with: there its amplitude has not followed, and a new chart begins
+_GONE = 1e-280  # a centre nearer to the target than this has arrived: its velocity leaves float64's range, and its square long has
 _LOST = 0.1  # a column in which that makes up more than this is kept still
 _NARROW, _STRETCH = 13.0, 4.0  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
@@ -100,7 +101,7 @@ class Chart:
             log_amplitudes = np.where(np.isfinite(log_amplitudes), np.maximum(log_amplitudes, -_APART), -_NOTHING)
         self._apart = log_amplitudes.max() - log_amplitudes
         #: columns in which nothing would move but rounding: far narrower than the widest, or 0 by symmetry
-        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0)) | self._coincident
+        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0))
         z = scaled / np.exp(log_amplitudes)
         distance = float(np.linalg.norm(centre))
         #: far: the centre is wider than the deviations and has an amplitude of its own; near: that of the widest column, squared, because
@@ -185,7 +186,7 @@ class Chart:
         out[self._g] = rate
         out[self._z] = (relative - rate * z).ravel()
         if self.moving:
-            own, c = (centre_velocity / scale if scale > 0 else np.zeros_like(centre_velocity)), y[self._c]
+            own, c = (centre_velocity / scale if scale > _GONE else np.zeros_like(centre_velocity)), y[self._c]
             size = float(c @ c)
             follow = float(own @ c) * size / (size * size + _SOFT**2) if self.far else 2 * float(rate[self._widest])
             out[self._c] = own - follow * c
@@ -241,5 +242,6 @@ class Chart:
         widest = float(g.max())
         if self.far:
             unit = float(np.linalg.norm(y[self._c]))
-            return (widest > y[0] - 0.5 and not self._coincident) or not _SMALL_CENTRE < unit < 1 / _SMALL_CENTRE
+            together = self._coincident and not y[self._z].any()  # nothing has split them yet
+            return (widest > y[0] - 0.5 and not together) or not _SMALL_CENTRE < unit < 1 / _SMALL_CENTRE
         return float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0

@@ -33,6 +33,7 @@ _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
 _SHORTEST = 1e-25  # step in logarithmic time below which there is no way on
 _OPENING, _FINER = 1e-6, 1e-4
 _INCREMENT = 2.0**-26  # root of epsilon
+_NEARER = 1e-100  # a centre at this distance neither moves deviations below float64's range nor is moved by them
 _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
 _SHRUNK = 0.4  # a plan is looked at again when velocities fall to this part of what they were
 
@@ -199,7 +200,10 @@ class _Flow(Stepper):
 
     def _velocity(self, plan: Plan, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
         chart = self._chart
-        return chart.velocity(*plan.gradient(chart.template, *chart.parts(opened)))
+        centre, deviations = chart.parts(opened)
+        if opened.shift and opened.scale < _NEARER:  # deviations handed over rescaled would be wider than the centre: they do not matter
+            deviations = np.zeros_like(deviations)
+        return chart.velocity(*plan.gradient(chart.template, centre, deviations))
 
     def _step(self) -> None:
         """One step of the integrator, and a new plan where it ends outside the box of the present one."""

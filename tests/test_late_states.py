@@ -39,7 +39,8 @@ def test_bounds_near_the_target_are_small_and_hold(scale, shift):
     assert abs(float(mpmath.mpf(found.value) - value)) <= found.value_error <= 1e-9 * found.value
     assert (error <= found.grad_error).all()
     # the mean row carries rounding of the size of the squared deviations, the rows are of their cube: that is all that is lost.
-    # certificate.tight_scales: (24 + 18/4) eps times 7/4 (k = 1) times 2/n times 3.1 delta^2 E(|y| + delta/2), E|y| < sqrt 2: 90 eps delta^2
+    # certificate.tight_scales: (24 + 18/4) eps times 7/4 (k = 1) times 2/n times 3.1 delta^2 E(|y| + delta/2), E|y| < sqrt 2: that is
+    # 90 eps delta^2
     lost = 100 * np.finfo(float).eps * np.abs(params).max() ** 2 * (1 + shift)
     assert (found.grad_error <= lost + 1e-9 * np.abs(found.grad[:, 0])).all()
 

@@ -69,6 +69,9 @@ class SeparationResult(ExperimentResult):
         axes = figure.subplots(2, max(len(problems), 1), squeeze=False, sharey="row")
         for column, (d, apart) in enumerate(problems):
             self._draw(axes[0, column], axes[1, column], d, apart)
+        for line, method in (("-", "population"), (":", "minibatch")):
+            axes[1, 0].plot([], [], color="0.4", linestyle=line, linewidth=1.0, label=method)
+        axes[1, 0].legend(frameon=False, fontsize="small", loc="upper left")
         axes[0, 0].set_ylabel(r"$\|\mu_{i,2:d}\|/\sqrt{d}$")
         axes[1, 0].set_ylabel(r"weights $\pi_i$")
         for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", axes.ravel()):
@@ -228,7 +231,7 @@ def separation(d: Any = (10, 500), n: int = 10, step_size: float = 0.05, steps: 
     Examples
     --------
     >>> import overparam as op
-    >>> result = op.experiments.run("zhang2026.separation", d=500, n=2, steps=100, batch_size=16, far_d=10_000, points=64)
+    >>> result = op.experiments.run("zhang2026.separation", d=500, n=2, steps=40, batch_size=16, far_d=1000, far_steps=40, points=64)
     >>> [run.active for run in result.of("population")]
     [1, 2, 2]
     """

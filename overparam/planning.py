@@ -20,6 +20,7 @@ _FALLBACK_NODES = 2**16
 _NARROW = 0.3  # spread below which a Gauss-Hermite axis is always the smaller one
 _BETWEEN = 0.9  # spread above which other axes are taken to have a trapezoid rule, before their rules are known
 _GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow: nodes go with it, and on one axis they cost less than plans
+_NEVER_TWO = 2.0  # two nodes bear no wider spread at any tolerance
 _AIM = 0.4  # part of the tolerance that is planned for: the rest is for what changes inside the box
 
 
@@ -131,7 +132,9 @@ class Auto(Rule):
         twos = np.full(len(high), 2)
         narrower, wider = arms(high, teacher_spreads, np.maximum(high, teacher_spreads) > _BETWEEN)
         offsets = frame.offset + narrower
-        few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, offsets)[:, 0] <= 1
+        few = np.zeros(len(high), dtype=bool)  # as they stay where all spreads are wide
+        if (np.maximum(high, teacher_spreads) < _NEVER_TWO).any():
+            few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, offsets)[:, 0] <= 1
         rules: list[int | float] = []
         for axis, (spread, teacher_spread) in enumerate(zip(high, teacher_spreads, strict=True)):
             widest = max(spread, teacher_spread)
@@ -141,6 +144,7 @@ class Auto(Rule):
         if frame.roomy:
             narrow = np.array([isinstance(rule, int) for rule in rules])
             orders = np.array([rule if isinstance(rule, int) else 2 for rule in rules])
+        if frame.roomy and narrow.any():
             high = np.where(narrow, hermite_room(orders, high, teacher_spreads, size, offsets), high)
         wide = np.array([isinstance(rule, float) for rule in rules])
         kind = box(frame, wide, np.where(wide, 0.7 * spreads, 0.0) - 1e-300, high)

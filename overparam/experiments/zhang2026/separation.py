@@ -171,8 +171,8 @@ def _tasks(settings: dict[str, Any], progress: bool | None) -> list[tuple[str, C
 
 
 @register(NAME, check=_checked, result=SeparationResult)
-def separation(d: Any = (10, 500), n: int = 10, step_size: float = 0.05, steps: int = 2000, batch_size: int = 256, far_d: int = 1_000_000,
-               far_n: int = 2, far_steps: int = 200, far_batch_size: int = 16, far_batch_steps: int = 60, points: int = 1024, seed: int = 0,
+def separation(d: Any = (10, 500), n: int = 10, step_size: float = 0.05, steps: int = 2000, batch_size: int = 128, far_d: int = 1_000_000,
+               far_n: int = 2, far_steps: int = 200, far_batch_size: int = 16, far_batch_steps: int = 40, points: int = 512, seed: int = 0,
                records: int = 30, progress: bool | None = None) -> SeparationResult:
     r"""Hybrid EM on two components: one student takes all where they are nearer than about √d, both are found where they are farther.
 

@@ -234,7 +234,7 @@ def test_errors_name_the_argument(function):
         function(P, Q, tol=0.0)
 
 
-def test_it_is_loaded_when_first_used():
+def test_it_is_loaded_when_first_used(tmp_path):
     code = "import sys, overparam as op; print('overparam.distances' in sys.modules, op.distances.__name__)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert shown.split() == ["False", "overparam.distances"]

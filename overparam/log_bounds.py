@@ -9,6 +9,7 @@ the two densities cancel. Off the real axis :math:`\ln Z(x+iye_k)-iym_k`, m the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from copy import copy
 from math import lgamma
 
@@ -71,7 +72,7 @@ def axis_moments(grid, d: float) -> tuple[float, float, float]:
     return mass, float(mass * ratio.sum()), float(mass * ((four / zero).sum() + ratio.sum() ** 2 - (ratio**2).sum()))
 
 
-class LogMajorant:
+class LogMajorant(ABC):
     r"""What bounds the loss's modulus off the real axis.
 
     :meth:`log_strip` does on the lines :math:`\mathrm{Im}\,x_k=\pm a`, :meth:`log_circle` on circles of radius a: each is the logarithm of
@@ -81,11 +82,13 @@ class LogMajorant:
     rise = 0.0  # the farthest mean, where circles must stay small against it as well
     log_unit = 0.0
 
+    @abstractmethod
     def log_strip(self, a: np.ndarray, log_cos: np.ndarray, log_cos_teacher: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """ln of the bound for strips of half-width `a`, with ln cos(as/2) of student and teacher there."""
 
+    @abstractmethod
     def log_circle(self, a: np.ndarray, log_cos: np.ndarray, log_cos_teacher: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """The same on circles of radius `a`."""
 
     def over(self, target: float) -> LogMajorant:
         """The same relative to `target`."""

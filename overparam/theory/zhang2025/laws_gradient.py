@@ -164,7 +164,7 @@ class CommonPoint(Inequality):
 
     def examples(self) -> dict[str, Example]:
         apart = {"subject": at_target(1, np.array([0.4, 0.6])), "params0": [[1.0], [1.1]]}
-        return {**super().examples(), "apart": Example("vacuous", lambda: apart, "1 and 1.1")}
+        return {**super().examples(), "apart": Example("vacuous", lambda: apart, "1 and 1.1"), "sampled": _sampled_example()}
 
 
 @register
@@ -232,4 +232,10 @@ class FirstOrder(Inequality):
 
     def examples(self) -> dict[str, Example]:
         uneven = {"subject": at_target(1, np.array([0.4, 0.6])), "params0": [[1.0], [1.0]]}
-        return {**super().examples(), "unequal weights": Example("vacuous", lambda: uneven, "0.4 and 0.6")}
+        return {**super().examples(), "unequal weights": Example("vacuous", lambda: uneven, "0.4 and 0.6"), "sampled": _sampled_example()}
+
+
+def _sampled_example() -> Example:
+    """Two parameters at 1 under a Monte-Carlo rule."""
+    subject = {"subject": ScoreMatching(Gaussian([0.0]), rule=MonteCarlo(200, rng=0)), "params0": [[1.0], [1.0]]}
+    return Example("undecided", lambda: subject, "standard errors bound nothing")

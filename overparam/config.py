@@ -223,7 +223,10 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
             raise ValueError(f"{source}: table [{name}] is of no use: {call.kind} takes no {name}")
     settings["objective"] = call.settings()
     with place.errors():
-        return call.make(**parts)
+        made = call.make(**parts)
+    if hasattr(made, "noise_time") and settings.get("teacher", {}).get("t"):
+        made.noise_time = float(settings["teacher"]["t"])  # as if it had been given to the objective, which the statements ask
+    return made
 
 
 def _teacher(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -> Any:

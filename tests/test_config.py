@@ -60,8 +60,8 @@ def test_a_file_makes_the_run_that_python_makes(tmp_path):
         record = "every(10)"
     """)
     found = config.load(file).run(progress=False)
-    teacher = op.GaussianMixture([[0.0, 0.0], [1.0, 0.0]], [0.25, 0.75]).at_time(0.5)
-    obj = op.ScoreMatching(teacher, weights=[0.2, 0.3, 0.5], rule=op.Auto(tol=1e-8))
+    teacher = op.GaussianMixture([[0.0, 0.0], [1.0, 0.0]], [0.25, 0.75])
+    obj = op.ScoreMatching(teacher, t=0.5, weights=[0.2, 0.3, 0.5], rule=op.Auto(tol=1e-8))
     start = op.init.cluster(n=3, center=[2.0, 0.0], scale=0.1, rng=7)
     expected = op.gradient_descent(obj, start, step_size=0.05, steps=50, record=op.every(10))
     assert found.problem == expected.problem and found.settings == expected.settings

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from overparam.layout import Layout
+
 if TYPE_CHECKING:
     import xarray
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["dataset", "plain", "read", "storable", "write"]
 
 FORMAT = "overparam trajectory"
-VERSION = 3  # weights over records
+VERSION = 4  # parameters of another shape than (n, d)
+WEIGHED = 3  # weights over records
 SCALED = 2  # log scales, and weights that do not move
 PLAIN = 1  # neither: readers of the first format take it for what it is
 
@@ -116,11 +119,9 @@ def dataset(trajectory: Trajectory, *, expand: bool) -> xarray.Dataset:
             dims = dims if array.ndim == len(dims) else ("record", *dims)  # weights that move
             data[name] = (dims, array, {"long_name": meaning})
     if expand:
-        data["params"] = (
-            ("record", "parameter", "coordinate"),
-            np.asarray(trajectory.params),
-            {"long_name": "parameters"},
-        )
+        params = np.asarray(trajectory.params)
+        axes = ("parameter", "coordinate") if trajectory.layout is None else tuple(f"params_axis{i}" for i in range(params.ndim - 1))
+        data["params"] = (("record", *axes), params, {"long_name": "parameters"})
     for given, name in _variable_names(trajectory.observed).items():
         array = trajectory.observed[given]
         dims = ("record", *(f"{name}_axis{i}" for i in range(1, array.ndim)))
@@ -145,6 +146,8 @@ def write(trajectory: Trajectory, path: Any) -> None:
     target = Path(os.path.realpath(target))  # a link stays a link
     facts = {name: getattr(trajectory, name) for name in FACTS}
     content = dataset(trajectory, expand=False)
+    if trajectory.layout is not None:
+        facts["layout"] = trajectory.layout.describe()
     facts["observed"] = _variable_names(trajectory.observed)
     facts["complex"] = [name for name in facts["observed"].values() if content[name].dtype.kind == "c"]
     for name in facts["complex"]:  # netCDF has no complex numbers: (real, imaginary) on an axis of their own
@@ -171,8 +174,10 @@ def write(trajectory: Trajectory, path: Any) -> None:
 
 def _version(trajectory: Trajectory) -> int:
     """The oldest format that can say what this trajectory has."""
-    if trajectory.weights is not None and trajectory.weights.ndim == 2:
+    if trajectory.layout is not None:
         return VERSION
+    if trajectory.weights is not None and trajectory.weights.ndim == 2:
+        return WEIGHED
     return SCALED if trajectory.log_scales.any() else PLAIN
 
 
@@ -203,6 +208,7 @@ def read(path: Any) -> dict[str, Any]:
     try:
         facts = json.loads(str(content["description"].item()))
         fields = {name: facts[name] for name in FACTS}
+        fields["layout"] = Layout.from_description(facts.get("layout"))
         fields["observed"] = {
             given: _from_pairs(content[name].values) if name in facts["complex"] else content[name].values
             for given, name in facts["observed"].items()

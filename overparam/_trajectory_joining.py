@@ -19,7 +19,7 @@ MOST_EXPANDED = 20_000_000
 
 def join(one: Trajectory, two: Trajectory) -> Trajectory:
     """Return `one` with its continuation `two`; see `Trajectory.joined`."""
-    if two.n != one.n or two.d != one.d:
+    if two.n != one.n or two.d != one.d or two.layout != one.layout:
         raise ValueError(f"other has {two.n} parameters in {two.d} dimension(s), this run {one.n} in {one.d}")
     if two.steps[0] != one.steps[-1]:
         raise ValueError(f"other begins at step {two.steps[0]}; it must begin at the last step here, {one.steps[-1]}")

@@ -17,7 +17,7 @@ __all__ = ["Params", "States"]
 
 
 class Params(Sequence):
-    """A trajectory's parameters as a lazy (T, n, d) array.
+    """A trajectory's parameters as a lazy (T, n, d) array, or (T, *shape) for parameters of another shape.
 
     It takes every index that an array takes and expands the chosen records only: ``params[k]`` is the (n, d) array of
     record k, ``params[:, i]`` the path of parameter i. What it gives is read-only; `np.asarray` expands everything.
@@ -27,12 +27,21 @@ class Params(Sequence):
         self._trajectory = trajectory
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(T, n, d)."""
-        return len(self._trajectory), self._trajectory.n, self._trajectory.d
+    def shape(self) -> tuple[int, ...]:
+        """(T, n, d), or (T, *shape)."""
+        run = self._trajectory
+        return len(run), *((run.n, run.d) if run.layout is None else run.layout.shape)
 
-    ndim = 3
-    dtype = np.dtype(np.float64)
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float64 or complex128."""
+        layout = self._trajectory.layout
+        return np.dtype(np.float64) if layout is None else layout.dtype
 
     def __len__(self) -> int:
         return len(self._trajectory)
@@ -49,7 +58,7 @@ class Params(Sequence):
         else:
             needed, local = np.unique(chosen, return_inverse=True)
             local = local.reshape(chosen.shape)
-        block = np.empty((len(needed), *self.shape[1:]))
+        block = np.empty((len(needed), *self.shape[1:]), dtype=self.dtype)
         for row, record in enumerate(needed):
             block[row] = self._expanded(record)
         block.flags.writeable = False
@@ -65,7 +74,8 @@ class Params(Sequence):
         points = run.centres[record] + (run.deviations[record] if scale == 0.0 else run.deviations[record] * math.exp(scale))
         if run.basis is not None:
             points = points @ run.basis.T
-        return points if run.origin is None else points + run.origin
+        points = points if run.origin is None else points + run.origin
+        return points if run.layout is None else run.layout.unpack(points)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -88,7 +98,7 @@ class States(Sequence):
     def __getitem__(self, key: Any) -> Any:
         run = self._trajectory
         chosen = np.arange(len(run))[key]
-        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin, run.log_scales[r]) for r in np.atleast_1d(chosen)]
+        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin, run.log_scales[r], run.layout) for r in np.atleast_1d(chosen)]
         return made if np.ndim(chosen) else made[0]
 
     def __repr__(self) -> str:

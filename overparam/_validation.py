@@ -30,8 +30,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bool = False) -> np.ndarray:
-    """Return `value` as a C-contiguous float64 array of real, finite numbers with `ndim` dimensions."""
+def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bool = False, complex: bool = False) -> np.ndarray:
+    """Return `value` as a C-contiguous float64 array of real, finite numbers with `ndim` dimensions; of complex128 ones where `complex` allows
+    them and they come.
+    """
     dims = (ndim,) if isinstance(ndim, int) else tuple(ndim)
     wanted = " or ".join(str(n) for n in dims)
     if np.ma.is_masked(value):
@@ -40,16 +42,15 @@ def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bo
         array = np.asarray(value)
     except ValueError as error:  # ragged nested lists
         raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must hold real numbers; got dtype {array.dtype}")
+    if array.dtype.kind not in ("biufc" if complex else "biuf"):
+        raise ValueError(f"{name} must hold {'numbers' if complex else 'real numbers'}; got dtype {array.dtype}")
     if array.ndim not in dims:
         raise ValueError(f"{name} must have {wanted} dimension(s); got shape {array.shape}")
     if array.size == 0 and not empty:
         raise ValueError(f"{name} is empty (shape {array.shape}); it must hold at least one number")
-    if array.dtype.itemsize > 8 and array.dtype.kind == "f":  # a long double may overflow: said below, not by NumPy
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(array, dtype=np.float64)
-    array = np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)
+    dtype = np.complex128 if array.dtype.kind == "c" else np.float64
+    with np.errstate(over="ignore"):  # a long double may overflow: said below, not by NumPy
+        array = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite; entry {where} is {array[where]}")

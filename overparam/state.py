@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_array, check_params, check_real
+from overparam.layout import Layout
 
 __all__ = ["LARGEST_STORED", "State"]
 
@@ -69,6 +70,9 @@ class State:
         at least 1e-150) they are multiplied out and `log_scale` becomes 0; else a power of 2 is moved between the two, so that the
         largest stored entry lies between 1e-150 and 1e-105. Only the product has a meaning; `log_spread` tells its size.
 
+    layout : Layout, optional
+        Shape of the parameters whose rows these are, where it is not (n, d) real numbers: `params` has it.
+
     Raises
     ------
     ValueError
@@ -98,6 +102,7 @@ class State:
     basis: np.ndarray | None = field(default=None, repr=False)
     origin: np.ndarray | None = field(default=None, repr=False)
     log_scale: float = 0.0
+    layout: Layout | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         centre = check_array(self.centre, "centre", ndim=1)
@@ -119,6 +124,8 @@ class State:
             raise ValueError(f"basis must have shape (d, {centre.shape[0]}); got {self.basis.shape}")
         if self.origin is not None and self.origin.shape != (self.d,):
             raise ValueError(f"origin must have shape ({self.d},); got {self.origin.shape}")
+        if self.layout is not None and self.layout.rows != (self.n, self.d):
+            raise ValueError(f"parameters of shape {self.layout.shape} have {self.layout.rows} rows and columns; got ({self.n}, {self.d})")
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # unpickled arrays come back writable
         vars(self).update({name: _view(part) if isinstance(part, np.ndarray) else part for name, part in state.items()})
@@ -130,6 +137,13 @@ class State:
             return params
         array = check_params(params, name)
         return cls(centre=np.zeros(array.shape[1]), deviations=array)
+
+    @classmethod
+    def laid_out(cls, array: np.ndarray) -> State:
+        """Return the plain state of an array of any shape, real or complex."""
+        layout = Layout.of(array)
+        rows = array if layout is None else layout.pack(array)
+        return cls(centre=np.zeros(rows.shape[1]), deviations=rows, layout=layout)
 
     @property
     def n(self) -> int:
@@ -158,8 +172,8 @@ class State:
 
     @property
     def params(self) -> np.ndarray:
-        """(n, d) array of parameters in the full space, rounded to float64."""
-        return self.expand(self.coordinates)
+        """(n, d) array of parameters in the full space, rounded to float64; of the layout's shape, where there is one."""
+        return self.shaped(self.expand(self.coordinates))
 
     @property
     def spread(self) -> float:
@@ -176,6 +190,10 @@ class State:
         """Map (..., k) coordinates to (..., d) points of the full space."""
         points = coordinates if self.basis is None else coordinates @ self.basis.T
         return points if self.origin is None else points + self.origin
+
+    def shaped(self, rows: np.ndarray) -> np.ndarray:
+        """Map (..., n, d) rows to the parameters' own shape."""
+        return rows if self.layout is None else self.layout.unpack(rows)
 
     def expand_gradient(self, rows: np.ndarray) -> np.ndarray:
         """Map (..., k) gradient rows to the full space: the origin does not take part."""

@@ -23,6 +23,7 @@ from overparam._schedules import (
 from overparam._trajectory_joining import MOST_EXPANDED, check_same_problem, join
 from overparam._trajectory_views import Params, States
 from overparam._validation import check_choice
+from overparam.layout import Layout
 from overparam.state import State
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Trajectory:
         :math:`o`. None stands for 0.
     log_scales : (T,) array, optional
         :math:`\lambda\le0`, other than 0 only where deviations are below float64's range; see `State`. None stands for zeros.
+    layout : Layout, optional
+        Shape of parameters that are not (n, d) real numbers, a stack of matrices say: `params` is (T, *shape) then.
     weights : (n,) array or (T, n) array, optional
         The student's mixture weights: (T, n), over records, in runs of ``op.em``, whose weights may move; (n,) elsewhere. None where it
         has none. `final_weights` are those of the last record in both.
@@ -146,6 +149,7 @@ class Trajectory:
     basis: np.ndarray | None = None
     origin: np.ndarray | None = None
     log_scales: np.ndarray | None = None
+    layout: Layout | None = None
     weights: np.ndarray | None = None
     status: str = "completed"
     message: str = ""
@@ -177,6 +181,8 @@ class Trajectory:
                 put(name, _frozen(getattr(self, name), np.float64))
         if self.basis is not None and (self.basis.ndim != 2 or self.basis.shape[1] != k):
             raise ValueError(f"basis must have shape (d, {k}); got {self.basis.shape}")
+        if self.layout is not None and self.layout.rows != (n, self.d):
+            raise ValueError(f"parameters of shape {self.layout.shape} have rows {self.layout.rows}; got {(n, self.d)}")
         shapes = {
             **dict.fromkeys(("steps", "times", "loss", "loss_error", "grad_norm", "log_scales"), (records,)),
             "centres": (records, k),
@@ -349,7 +355,7 @@ class Trajectory:
         facts = [
             ("driver", self.driver or "unknown"),
             ("status", status),
-            ("problem", f"{self.problem.get('kind', 'unknown')}, {self.n} parameter vectors in {self.d} dimension(s)"),
+            ("problem", f"{self.problem.get('kind', 'unknown')}, {self._shape_in_words()}"),
             (
                 "records",
                 f"{len(self)}, steps {self.steps[0]} to {self.steps[-1]}, flow time {self.times[0]:.6g} to {self.times[-1]:.6g}",
@@ -361,10 +367,16 @@ class Trajectory:
         ]
         return [fact for fact in facts if fact[0] != "rule" or rule]
 
+    def _shape_in_words(self) -> str:
+        if self.layout is None:
+            return f"{self.n} parameter vectors in {self.d} dimension(s)"
+        return f"{'complex ' if self.layout.complex else ''}parameters of shape {self.layout.shape}"
+
     def __repr__(self) -> str:
+        sizes = f"n={self.n}, d={self.d}" if self.layout is None else f"shape={self.layout.shape}"
         return (
             f"Trajectory({self.driver or 'unknown driver'}, {self.status}, "
-            f"{len(self)} records to step {self.steps[-1]}, n={self.n}, d={self.d}, "
+            f"{len(self)} records to step {self.steps[-1]}, {sizes}, "
             f"loss {self.loss[0]:.4g} -> {self.loss[-1]:.4g})"
         )
 

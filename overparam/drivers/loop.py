@@ -172,19 +172,21 @@ def start_of(objective: Objective, params0: Any) -> State:
 
 
 def for_each_start(driver: Callable[..., Trajectory], objective: Objective, params0: Any, **settings: Any) -> Any:
-    """Run `driver` from `params0`, or from each of a batch of starts ((R, n, d) array or list): then a list of trajectories.
+    """Run `driver` from `params0`, or from each of a batch of starts (one axis more, or a list): then a list of trajectories.
 
     A setting ``rng`` (a Generator) gives every run of a batch its own stream. Ctrl-C ends the batch: the list is then shorter.
     """
     check_objective(objective)
+    axes, complex = objective.params_ndim, objective.complex_params
     batch = isinstance(params0, (list, tuple)) and any(isinstance(start, State) for start in params0)
     if batch:
-        params0 = [State.of(start, f"params0[{number}]") for number, start in enumerate(params0)]
+        params0 = [start if isinstance(start, State) else check_array(start, f"params0[{number}]", ndim=axes, complex=complex)
+                   for number, start in enumerate(params0)]
         for start in params0:  # their shapes may differ: a bad one is found before the first run, not after it
             start_of(objective, start)
     elif not isinstance(params0, State):
-        params0 = check_array(params0, "params0", ndim=(2, 3))
-        batch = params0.ndim == 3
+        params0 = check_array(params0, "params0", ndim=(axes, axes + 1), complex=complex)
+        batch = params0.ndim == axes + 1
     if not batch:
         return driver(objective, params0, **settings)
     streams = settings["rng"].spawn(len(params0)) if "rng" in settings else [None] * len(params0)
@@ -355,7 +357,9 @@ def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dic
     same = all(state.basis is last.basis and state.origin is last.origin for state in states)
     if not same:  # a plan never changes the basis; only a stepper that says so does
         raise RuntimeError("the states of a run must share one basis")
-    weights = np.full(last.n, 1 / last.n) if objective.weights is None else objective.weights
+    weights = objective.weights
+    if weights is None and last.layout is None:
+        weights = np.full(last.n, 1 / last.n)
     if records[-1].weights is not None:
         weights = np.array([record.weights for record in records])
     rule = getattr(objective, "rule", None)
@@ -365,7 +369,7 @@ def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dic
         loss=np.array([record.loss for record in records]), loss_error=np.array([record.loss_error for record in records]),
         grad_norm=np.array([record.grad_norm for record in records]), centres=np.array([state.centre for state in states]),
         deviations=np.array([state.deviations for state in states]), basis=last.basis, origin=last.origin,
-        log_scales=np.array([state.log_scale for state in states]), weights=weights,
+        log_scales=np.array([state.log_scale for state in states]), layout=last.layout, weights=weights,
         status=status, message=message, observed={name: np.array(values) for name, values in log.observed.items()}, driver=driver,
         settings=settings, problem=objective.describe(), objective=objective, attributes={**facts, **attributes},
         evaluations=stepper.evaluations, wall_time=seconds, continuation={**stepper.continuation(), "first_loss": float(records[0].loss)})

@@ -26,13 +26,13 @@ def check_hessian_size(coordinates: int) -> None:
 
 
 def _point(params: Any) -> np.ndarray:
-    return params.params if isinstance(params, State) else check_array(params, "params", ndim=(1, 2, 3, 4))
+    return params.params if isinstance(params, State) else check_array(params, "params", ndim=(1, 2, 3, 4), complex=True)
 
 
 def check_direction(params: Any, direction: Any) -> np.ndarray:
     """`direction` as an array of the shape of `params`, array or State."""
-    shape = (params.n, params.d) if isinstance(params, State) else np.shape(params)
-    array = check_array(direction, "direction", ndim=(1, 2, 3, 4))
+    shape = params.params.shape if isinstance(params, State) else np.shape(params)
+    array = check_array(direction, "direction", ndim=(1, 2, 3, 4), complex=True)
     if array.shape != shape:
         raise ValueError(f"direction must have the shape of params, {shape}; got {array.shape}")
     return array
@@ -246,16 +246,19 @@ class _DirectPlan(Plan):
 
     def evaluate(self, state: State) -> Evaluation:
         value, grad = self._objective.value_and_grad(state.params)
+        if state.layout is not None:
+            grad = state.layout.pack(np.asarray(grad))
         if state.basis is not None:
             grad = grad @ state.basis
         return Evaluation(float(value), np.zeros(state.k), np.asarray(grad, dtype=np.float64), np.nan, np.full(state.n, np.nan))
 
 
 class Objective(ABC):
-    """Base of all objectives; derive from it for a loss of your own.
+    r"""Base of all objectives; derive from it for a loss of your own.
 
     A subclass must implement :meth:`value_and_grad` for (n, d) arrays; every driver then works with it. To offer bounds or
-    compiled steps it also implements :meth:`plan`.
+    compiled steps it also implements :meth:`plan`. Parameters of another shape, a stack of matrices say, need `params_ndim`, the number
+    of their axes; complex ones `complex_params`, with the gradient :math:`\partial_{\Re}L+i\,\partial_{\Im}L`.
 
     Examples
     --------
@@ -272,6 +275,11 @@ class Objective(ABC):
     #: Whether plans move centre and deviations apart, by deviation rows that are homogeneous in deviations far below everything else.
     #: Only then can a run start from a State with a `log_scale`.
     follows_log_scale: ClassVar[bool] = False
+
+    #: Number of axes of the parameters; drivers take one more for a batch of starts.
+    params_ndim: ClassVar[int] = 2
+    #: Whether they may be complex.
+    complex_params: ClassVar[bool] = False
 
     @abstractmethod
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
@@ -325,12 +333,14 @@ class Objective(ABC):
         state = self.start(params)
         plan = self.plan(state)
         found = plan.evaluate(state)
-        return Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
+        return Estimate(found.value, state.shaped(state.expand_gradient(found.rows)), found.value_error, found.grad_error, True, plan.nodes,
                         plan.rule, found.bounds)
 
     def start(self, params: Any) -> State:
         """Validate `params` and return the state a driver starts from, reduced where that is exact."""
-        return State.of(params)
+        if isinstance(params, State):
+            return params
+        return State.laid_out(check_array(params, "params", ndim=self.params_ndim, complex=self.complex_params))
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """How to evaluate the objective around `state`; `previous` is the plan that no longer serves."""

@@ -28,10 +28,44 @@ from overparam.teachers import Teacher, teacher_from_description
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Expectation"]
+__all__ = ["Expectation", "plan_for"]
 
 _SQUARES = 1e150  # coordinates whose squares leave float64
 _FEW = 100  # effective samples below which a standard error is not to be trusted
+
+
+def plan_for(state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule, integrands: Integrands,
+             previous: Plan | None = None, roomy: bool = True, **faint: float) -> Plan:
+    """The plan of the means that matter: those with a weight whose effect is not below float64's range, or that of `faint`.
+
+    Teacher `means` (m, k) are in the state's coordinates; the rest is as for :class:`QuadraturePlan` and :class:`Scene`.
+    """
+    present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
+    scene = Scene(weights[present], means, teacher_weights, integrands, **faint)
+    kept = np.ones(len(scene.weights), dtype=bool)
+    if len(kept) > 1 and not state.log_scale:
+        kept = scene.kept(state.centre, state.deviations[present])
+    rows = present.copy()
+    rows[present] = kept
+    view = None if rows.all() else Part.of(state, means, rows)
+    known = previous.part if isinstance(previous, FarPlan) else previous
+    if isinstance(known, PartialPlan):
+        known = known.inner if view is not None and view.like(known.view) else None
+    elif view is not None:
+        known = None
+    try:
+        plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
+                              teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule,
+                              integrands, known, roomy)
+    except TooHardError:
+        largest = np.abs(state.coordinates).max()
+        if largest < _SQUARES:
+            raise
+        raise TooHardError(f"squares of these params overflow (largest coordinate {largest:.3g}), so no rule can be planned; start "
+                           "closer to the target") from None
+    if view is None:
+        return plan
+    return PartialPlan(plan, view) if kept.all() else FarPlan(PartialPlan(plan, view), scene, present, kept, state)
 
 
 class Expectation(Objective):
@@ -265,33 +299,8 @@ class Expectation(Objective):
         """The plan of the means that matter: those with a weight whose effect is not below float64's range."""
         if self._data:
             return self._data_plan(state.n)
-        weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
-        present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
-        scene = Scene(weights[present], means, teacher_weights, self.integrands)
-        kept = np.ones(len(scene.weights), dtype=bool)
-        if len(kept) > 1 and not state.log_scale:
-            kept = scene.kept(state.centre, state.deviations[present])
-        rows = present.copy()
-        rows[present] = kept
-        view = None if rows.all() else Part.of(state, means, rows)
-        known = previous.part if isinstance(previous, FarPlan) else previous
-        if isinstance(known, PartialPlan):
-            known = known.inner if view is not None and view.like(known.view) else None
-        elif view is not None:
-            known = None
-        try:
-            plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
-                                  teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule,
-                                  self.integrands, known, roomy)
-        except TooHardError:
-            largest = np.abs(state.coordinates).max()
-            if largest < _SQUARES:
-                raise
-            raise TooHardError(f"squares of these params overflow (largest coordinate {largest:.3g}), so no rule can be planned; start "
-                               "closer to the target") from None
-        if view is None:
-            return plan
-        return PartialPlan(plan, view) if kept.all() else FarPlan(PartialPlan(plan, view), scene, present, kept, state)
+        return plan_for(state, self._reduced_means(state), self.teacher.weights[self._present], self._weights_for(state.n), rule,
+                        self.integrands, previous, roomy)
 
     def _data_plan(self, n: int) -> DataPlan:
         """The plan of a data set, made once: it is valid everywhere."""

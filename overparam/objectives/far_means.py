@@ -31,18 +31,27 @@ from overparam.state import State
 __all__ = ["FarPlan", "Scene"]
 
 _FAINT = math.log(1e-300)  # a mean is left out where all that it could change is below this,
-_LIMIT = math.log(1e-290)  # and a plan without it serves as long as that stays below this
+_SLACK = math.log(1e10)  # and a plan without it serves as long as that stays below this times as much
 _PADS = (0.05, 0.005, 5e-4, 5e-6)  # room for the means that stay, as parts of the extent of means and teacher
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Student and teacher: weights (n,), teacher means (m, k) in the state's coordinates, teacher weights (m,); and their objective."""
+    """Student and teacher: weights (n,), teacher means (m, k) in the state's coordinates, teacher weights (m,); and their objective.
+
+    A mean is left out where all that it could change is below :math:`e^{faint}`.
+    """
 
     weights: np.ndarray
     means: np.ndarray
     teacher_weights: np.ndarray
     integrands: Integrands = field(default_factory=ScoreMatchingIntegrands)
+    faint: float = _FAINT
+
+    @property
+    def limit(self) -> float:
+        """Logarithm below which what is left out must stay for a plan to serve."""
+        return self.faint + _SLACK
 
     def log_shares(self, centre: np.ndarray, deviations: np.ndarray, kept: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(n,) bounds on the logarithm of each mean's total weight, against the `kept` mean nearest to each component; which those are.
@@ -77,7 +86,7 @@ class Scene:
         """(n,) which means stay: those that could change something in float64, and the nearest to each component."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             shares, nearest = self.log_shares(centre, deviations)
-            stay = ~(shares + max(self.effects(centre, deviations)) < _FAINT)
+            stay = ~(shares + max(self.effects(centre, deviations)) < self.faint)
         stay[nearest] = True
         return stay
 
@@ -109,7 +118,7 @@ class Scene:
                 gap = ((outside - end) * (outside + end - 2 * mean)).sum(axis=1) / 2 - slack
                 total = np.logaddexp(total, math.log(share) + _exponent(gap, square, ratio))
                 farthest = max(farthest, np.linalg.norm(end - mean), np.linalg.norm(outside - mean, axis=1).max())
-            return bool(np.logaddexp.reduce(total) + max(self._effects(farthest, k)) < _LIMIT)
+            return bool(np.logaddexp.reduce(total) + max(self._effects(farthest, k)) < self.limit)
 
     def _effects(self, omega: float, k: int) -> tuple[float, float]:
         if not 0 < omega < 1e100:
@@ -170,7 +179,7 @@ class FarPlan(Plan):
                        grad_error=found.grad_error + np.where(self._present, rows, 0.0))
 
     def covers(self, state: State) -> bool:
-        return self.part.covers(state) and max(self._left_out(state)) < _LIMIT
+        return self.part.covers(state) and max(self._left_out(state)) < self._scene.limit
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         done = self.part.burst(state, step_size, steps if self._free else min(steps, 1), ceiling - self._offset)

@@ -98,7 +98,8 @@ class States(Sequence):
     def __getitem__(self, key: Any) -> Any:
         run = self._trajectory
         chosen = np.arange(len(run))[key]
-        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin, run.log_scales[r], run.layout) for r in np.atleast_1d(chosen)]
+        made = [State(run.centres[r], run.deviations[r], run.basis, run.origin, run.log_scales[r], run.layout)
+                for r in np.atleast_1d(chosen)]
         return made if np.ndim(chosen) else made[0]
 
     def __repr__(self) -> str:

@@ -31,8 +31,9 @@ def _shown(value: Any) -> str:
 
 
 def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bool = False, complex: bool = False) -> np.ndarray:
-    """Return `value` as a C-contiguous float64 array of real, finite numbers with `ndim` dimensions; of complex128 ones where `complex` allows
-    them and they come.
+    """Return `value` as a C-contiguous float64 array of real, finite numbers with `ndim` dimensions.
+
+    Where `complex` allows complex numbers and they come, the array is complex128.
     """
     dims = (ndim,) if isinstance(ndim, int) else tuple(ndim)
     wanted = " or ".join(str(n) for n in dims)

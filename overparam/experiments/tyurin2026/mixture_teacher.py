@@ -13,7 +13,7 @@ from overparam.drivers import gradient_descent
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
 from overparam.experiments.result import ExperimentResult
-from overparam.experiments.zhang2025.phase_boundary_runs import check_several
+from overparam.experiments.settings import check_several
 from overparam.objectives import ReverseFisher
 from overparam.planning import Auto
 from overparam.teachers import GaussianMixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from overparam._validation import check_array, check_real
 from overparam.drivers import gradient_flow
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import StoppableResult, gather
+from overparam.experiments.settings import check_jobs, check_numbers, check_several
 from overparam.experiments.xu2024 import laws
-from overparam.experiments.zhang2025.phase_boundary_runs import check_jobs, check_numbers, check_several, in_parallel
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
@@ -75,7 +75,7 @@ class Escape:
 
 
 @dataclass(frozen=True, eq=False)
-class BadRegionResult(ExperimentResult):
+class BadRegionResult(StoppableResult):
     """Result of :func:`bad_region`.
 
     Attributes
@@ -89,12 +89,6 @@ class BadRegionResult(ExperimentResult):
     """
 
     escapes: tuple[Escape, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> BadRegionResult | None:
         """Return what was computed; None if there is nothing."""
@@ -279,14 +273,5 @@ def bad_region(n: int | Sequence[int] = (3, 10), d: float | Sequence[float] = (0
     """
     settings = _checked(n, d, tol, rtol, n_jobs, progress)
     tasks = [(number, dimension, settings) for number in settings["n"] for dimension in settings["d"]]
-    found: list[Escape] = []
-    result = BadRegionResult(NAME, settings, ())
-    try:
-        for _, one in in_parallel(_escape, tasks, n_jobs, progress, len(tasks)):
-            found.append(one)
-    except KeyboardInterrupt:
-        where = f"after {len(found)} of {len(tasks)} points"
-        if not found:
-            raise KeyboardInterrupt(where) from None
-        return replace(result, escapes=tuple(found), stopped=where)
-    return replace(result, escapes=tuple(found))
+    found, where = gather(_escape, tasks, n_jobs, progress)
+    return BadRegionResult(NAME, settings, found, stopped=where)

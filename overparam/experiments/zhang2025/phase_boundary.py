@@ -12,19 +12,17 @@ from overparam import plotting
 from overparam._validation import check_positive, check_real
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import StoppableResult, in_parallel
+from overparam.experiments.settings import check_jobs, check_numbers
 from overparam.experiments.zhang2025.phase_boundary_em import Growth, measure_growth
 from overparam.experiments.zhang2025.phase_boundary_runs import (
     Bracket,
     Dynamics,
     bisect,
     check_distances,
-    check_jobs,
-    check_numbers,
     check_profiles,
     first_order_bias,
     growth,
-    in_parallel,
     profile_label,
 )
 from overparam.experiments.zhang2025.phase_boundary_runs import profile as positions_of
@@ -45,7 +43,7 @@ Key = tuple[int, int, "str | int", float]
 
 
 @dataclass(frozen=True, eq=False)
-class PhaseBoundaryResult(ExperimentResult):
+class PhaseBoundaryResult(StoppableResult):
     r"""Result of :func:`phase_boundary`.
 
     Attributes
@@ -63,12 +61,6 @@ class PhaseBoundaryResult(ExperimentResult):
 
     points: dict[Key, Bracket]
     em: dict[tuple[int, float], Growth] = field(default_factory=dict)
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> PhaseBoundaryResult | None:
         """Return what was computed; None if there is nothing."""
@@ -314,7 +306,7 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
     except KeyboardInterrupt:
         if not found:
             raise KeyboardInterrupt(where) from None
-        return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), em, where)
+        return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), em, stopped=where)
     return PhaseBoundaryResult(NAME, settings, _ordered(found, settings), em)
 
 

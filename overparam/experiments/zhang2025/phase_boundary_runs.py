@@ -6,7 +6,7 @@ along c grow on the way to the target: :math:`M^2` in gradient flow. Then b, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from overparam import init, regimes
 from overparam._validation import check_array, check_integer
 from overparam.drivers import gradient_descent, gradient_flow
+from overparam.experiments.settings import check_several
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.state import State
@@ -27,12 +28,9 @@ __all__ = [
     "Fate",
     "bisect",
     "check_distances",
-    "check_jobs",
-    "check_numbers",
     "check_profiles",
     "first_order_bias",
     "growth",
-    "in_parallel",
     "profile",
     "profile_label",
 ]
@@ -260,39 +258,9 @@ def bisect(holds: Callable[[float], tuple[bool | None, str]], low: float, high: 
         step = step * 2 if not low <= place <= high else step
 
 
-def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int | None, progress: bool | None, total: int,
-                done: int = 0) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield (task, function(*task)) for each task in order, through joblib, with a bar that starts at `done` of `total`."""
-    import joblib
-    from tqdm.auto import tqdm
-
-    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(function)(*task) for task in tasks)
-    with tqdm(total=total, initial=done, unit="point", leave=False, delay=2.0 if progress is None else 0.0,
-              disable=None if progress is None else not progress) as bar:
-        for task, result in zip(tasks, results, strict=True):
-            bar.update()
-            yield task, result
-
-
 def profile_label(name: str | int) -> str:
     """A profile's name in a table."""
     return name if isinstance(name, str) else f"seed {name}"
-
-
-def check_several(value: Any, name: str, allowed: str, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
-    """A value or several as a tuple, each converted; the message says what is allowed."""
-    try:
-        items = value.tolist() if isinstance(value, np.ndarray) else value
-        items = tuple(items) if isinstance(items, list | tuple | range) else (items,)
-        if not items or any(isinstance(item, bool) for item in items):
-            raise ValueError
-        items = tuple(convert(item) for item in items)
-    except (ValueError, TypeError):
-        shown = repr(value)
-        raise ValueError(f"{name} must be {allowed}, or several; got {shown if len(shown) <= 80 else shown[:77] + '...'}") from None
-    if len(set(items)) < len(items):
-        raise ValueError(f"{name} must not name one twice; got {value!r}")
-    return items
 
 
 def check_profiles(value: Any) -> tuple[str | int, ...]:
@@ -307,11 +275,6 @@ def check_profiles(value: Any) -> tuple[str | int, ...]:
     return check_several(value, "profile", f"one of {', '.join(map(repr, PROFILES))} or a seed, a whole number not below 0", one)
 
 
-def check_numbers(value: Any, name: str, least: int) -> tuple[int, ...]:
-    """Whole numbers as a tuple."""
-    return check_several(value, name, f"a whole number not below {least}", lambda item: check_integer(item, name, minimum=least))
-
-
 def check_distances(value: Any) -> tuple[float, ...]:
     """``M=`` as a tuple of numbers above 0."""
     def one(item: Any) -> float:
@@ -321,13 +284,3 @@ def check_distances(value: Any) -> tuple[float, ...]:
         return number
 
     return check_several(value, "M", "a number above 0 and not above 1000", one)
-
-
-def check_jobs(value: Any) -> int | None:
-    """``n_jobs=`` as joblib takes it."""
-    if value is None:
-        return None
-    jobs = check_integer(value, "n_jobs")
-    if jobs == 0:
-        raise ValueError("n_jobs must be None (joblib's own setting) or a whole number other than 0; got 0")
-    return jobs

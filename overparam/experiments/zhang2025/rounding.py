@@ -13,8 +13,9 @@ from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers import gradient_descent
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
-from overparam.experiments.zhang2025.phase_boundary_runs import check_distances, check_jobs, in_parallel
+from overparam.experiments.running import StoppableResult, gather
+from overparam.experiments.settings import check_jobs
+from overparam.experiments.zhang2025.phase_boundary_runs import check_distances
 from overparam.experiments.zhang2025.rounding_script import MOST_AXES, descend
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
@@ -104,7 +105,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class RoundingResult(ExperimentResult):
+class RoundingResult(StoppableResult):
     """Result of :func:`rounding`.
 
     Attributes
@@ -118,12 +119,6 @@ class RoundingResult(ExperimentResult):
     """
 
     outcomes: dict[Key, Outcome]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> RoundingResult | None:
         """Return what was computed; None if there is nothing."""
@@ -297,13 +292,5 @@ def rounding(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, sc
     """
     settings = _checked(M, n, d, scale, step_size, steps, seed, tol, records, n_jobs, progress)
     keys = [(distance, start, arithmetic) for distance in settings["M"] for start, run_in in STARTS.items() for arithmetic in run_in]
-    outcomes: dict[Key, Outcome] = {}
-    try:
-        for (key, _), outcome in in_parallel(_outcome, [(key, settings) for key in keys], n_jobs, progress, len(keys)):
-            outcomes[key] = outcome
-    except KeyboardInterrupt:
-        where = f"after {len(outcomes)} of {len(keys)} runs"
-        if not outcomes:
-            raise KeyboardInterrupt(where) from None
-        return RoundingResult(NAME, settings, outcomes, where)
-    return RoundingResult(NAME, settings, outcomes)
+    outcomes, where = gather(_outcome, [(key, settings) for key in keys], n_jobs, progress, "runs")
+    return RoundingResult(NAME, settings, dict(zip(keys, outcomes, strict=False)), stopped=where)

@@ -13,19 +13,9 @@ from overparam import plotting
 from overparam._validation import check_real
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
-from overparam.experiments.zhang2025.phase_boundary_runs import (
-    Bracket,
-    Dynamics,
-    bisect,
-    check_distances,
-    check_jobs,
-    check_numbers,
-    check_profiles,
-    check_several,
-    in_parallel,
-    profile_label,
-)
+from overparam.experiments.running import StoppableResult, gather
+from overparam.experiments.settings import check_jobs, check_numbers, check_several
+from overparam.experiments.zhang2025.phase_boundary_runs import Bracket, Dynamics, bisect, check_distances, check_profiles, profile_label
 from overparam.experiments.zhang2025.phase_boundary_runs import profile as positions_of
 from overparam.planning import Auto
 
@@ -67,7 +57,7 @@ class Staircase:
 
 
 @dataclass(frozen=True, eq=False)
-class StaircaseResult(ExperimentResult):
+class StaircaseResult(StoppableResult):
     r"""Result of :func:`staircase`.
 
     Attributes
@@ -85,12 +75,6 @@ class StaircaseResult(ExperimentResult):
 
     stairs: dict[tuple[int, str | int], Staircase]
     survival: dict[tuple[int, float], Bracket] = field(default_factory=dict)
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> StaircaseResult | None:
         """Return what was computed; None if there is nothing."""
@@ -297,14 +281,7 @@ def staircase(n: int | Sequence[int] = (3, 5, 10), profile: str | int | Sequence
     tasks = [("stairs", number, name, settings) for number in settings["n"] for name in settings["profile"]]
     tasks += [("survival", number, b, settings) for number in settings["n"] if number > 2 for b in settings["others"]]
     parts: dict[str, dict[Any, Any]] = {"stairs": {}, "survival": {}}
-    done = 0
-    try:
-        for (kind, number, which, _), found in in_parallel(_part, tasks, n_jobs, progress, len(tasks)):
-            parts[kind][number, which] = found
-            done += 1
-    except KeyboardInterrupt:
-        where = f"after {done} of {len(tasks)} parts"
-        if not done:
-            raise KeyboardInterrupt(where) from None
-        return StaircaseResult(NAME, settings, **parts, stopped=where)
-    return StaircaseResult(NAME, settings, **parts)
+    done, where = gather(_part, tasks, n_jobs, progress, "parts")
+    for (kind, number, which, _), found in zip(tasks, done, strict=False):
+        parts[kind][number, which] = found
+    return StaircaseResult(NAME, settings, **parts, stopped=where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from overparam.data_sets import DataSet
 from overparam.drivers import em
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
-from overparam.experiments.zhang2025.phase_boundary_runs import check_jobs, check_numbers, in_parallel
+from overparam.experiments.running import StoppableResult, gather
+from overparam.experiments.settings import check_jobs, check_numbers
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
 from overparam.teachers import GaussianMixture
@@ -148,7 +148,7 @@ class Point:
 
 
 @dataclass(frozen=True, eq=False)
-class RecoveryResult(ExperimentResult):
+class RecoveryResult(StoppableResult):
     """Result of :func:`recovery`.
 
     Attributes
@@ -162,12 +162,6 @@ class RecoveryResult(ExperimentResult):
     """
 
     points: tuple[Point, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> RecoveryResult | None:
         """Return what was computed; None if there is nothing."""
@@ -360,14 +354,5 @@ def recovery(m: int | Sequence[int] = (2, 3, 4), n: int | Sequence[int] = (2, 3,
     """
     settings = _checked(m, n, starts, separation, step_size, steps, threshold, weight_error, nodes, seed, n_jobs, progress)
     tasks = [(count, number, settings) for count in settings["m"] for number in settings["n"]]
-    found: list[Point] = []
-    result = RecoveryResult(NAME, settings, ())
-    try:
-        for _, point in in_parallel(_point, tasks, n_jobs, progress, len(tasks)):
-            found.append(point)
-    except KeyboardInterrupt:
-        where = f"after {len(found)} of {len(tasks)} points"
-        if not found:
-            raise KeyboardInterrupt(where) from None
-        return replace(result, points=tuple(found), stopped=where)
-    return replace(result, points=tuple(found))
+    found, where = gather(_point, tasks, n_jobs, progress)
+    return RecoveryResult(NAME, settings, found, stopped=where)

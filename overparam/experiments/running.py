@@ -1,0 +1,147 @@
+"""Runs of an experiment, one by one or in parallel, and what Ctrl-C leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from overparam.experiments.result import ExperimentResult
+
+__all__ = ["RunsResult", "StoppableResult", "gather", "in_parallel", "one_by_one"]
+
+
+@dataclass(frozen=True, eq=False)
+class StoppableResult(ExperimentResult):
+    """A result that knows where Ctrl-C came.
+
+    Attributes
+    ----------
+    name : str
+    settings : dict
+    stopped : str
+        Where Ctrl-C came, in words; empty if it did not. By keyword only.
+    """
+
+    stopped: str = field(default="", kw_only=True)
+
+    @property
+    def reached(self) -> str:
+        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
+        return self.stopped
+
+
+@dataclass(frozen=True, eq=False)
+class RunsResult(StoppableResult):
+    """A result made of runs, each with its ``trajectory``.
+
+    Attributes
+    ----------
+    name : str
+    settings : dict
+    runs : tuple
+        Fewer if Ctrl-C came in between; the last one then may be cut short.
+    stopped : str
+    """
+
+    runs: tuple[Any, ...]
+
+    def finished(self) -> Self | None:
+        """Return the result without the run that Ctrl-C cut short; None if no run came to its end."""
+        whole = tuple(run for run in self.runs if run.trajectory.status != "interrupted")
+        return replace(self, runs=whole) if whole else None
+
+
+def one_by_one(work: Callable[..., Any], tasks: Iterable[tuple[str, tuple[Any, ...]]]) -> tuple[tuple[Any, ...], str]:
+    """Do runs in turn until the last, or until Ctrl-C.
+
+    Parameters
+    ----------
+    work : callable
+        Returns a run, which has a ``trajectory``.
+    tasks : iterable of (str, tuple)
+        Where each task is, in words ("in the run n=3"), and the arguments of `work`.
+
+    Returns
+    -------
+    runs : tuple
+        Those that were done; the last one as far as it came where Ctrl-C met its driver.
+    where : str
+        Where Ctrl-C came; empty if it did not.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C before the first run had anything to show, with the place in its message.
+    """
+    runs: list[Any] = []
+    for where, arguments in tasks:
+        try:
+            runs.append(work(*arguments))
+        except KeyboardInterrupt:
+            if not runs:
+                raise KeyboardInterrupt(where) from None
+            return tuple(runs), where
+        if runs[-1].trajectory.status == "interrupted":
+            return tuple(runs), where
+    return tuple(runs), ""
+
+
+def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int | None, progress: bool | None, total: int,
+                done: int = 0) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield (task, function(*task)) for each task in order, through joblib, with a bar that starts at `done` of `total`."""
+    import joblib
+    from tqdm.auto import tqdm
+
+    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(function)(*task) for task in tasks)
+    with tqdm(total=total, initial=done, unit="point", leave=False, delay=2.0 if progress is None else 0.0,
+              disable=None if progress is None else not progress) as bar:
+        for task, result in zip(tasks, results, strict=True):
+            bar.update()
+            yield task, result
+
+
+def gather(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int | None, progress: bool | None,
+           what: str = "points") -> tuple[tuple[Any, ...], str]:
+    """Do tasks in parallel until the last, or until Ctrl-C.
+
+    Parameters
+    ----------
+    function : callable
+    tasks : sequence of tuple
+        Its arguments.
+    n_jobs : int, optional
+        As in joblib.
+    progress : bool, optional
+        As in the drivers.
+    what : str
+        What the tasks are, for the place where Ctrl-C came.
+
+    Returns
+    -------
+    found : tuple
+        The first of the tasks' results, in order: all of them, or as many as there were.
+    where : str
+        Where Ctrl-C came ("after 3 of 8 points"); empty if it did not.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C before the first result.
+
+    Examples
+    --------
+    >>> from overparam.experiments.running import gather
+    >>> gather(pow, [(2, 3), (3, 2)], n_jobs=None, progress=False)
+    ((8, 9), '')
+    """
+    found: list[Any] = []
+    try:
+        for _, one in in_parallel(function, tasks, n_jobs, progress, len(tasks)):
+            found.append(one)
+    except KeyboardInterrupt:
+        where = f"after {len(found)} of {len(tasks)} {what}"
+        if not found:
+            raise KeyboardInterrupt(where) from None
+        return tuple(found), where
+    return tuple(found), ""

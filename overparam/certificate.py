@@ -6,17 +6,21 @@ What they are proportional to comes from the kernel's majorants (:class:`Demand`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from overparam._softmax import responsibilities
+from overparam._softmax import softmax
 from overparam.bounds import Majorant, arms, hermite_error, trapezoid_error
 from overparam.geometry import DROPPED
 from overparam.quadrature import Frame, Grid, Layout
 
-__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "rounding", "tight_scales", "truncation"]
+__all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "pair_majorants", "rounding", "tight_scales",
+           "truncation"]
+
+_BLOCK, _FEWEST = 65_536, 256  # weights (n times nodes) that stay in the cache while they are summed; and no fewer nodes than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,25 +127,56 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
     return total
 
 
-def mixture_majorants(nodes: np.ndarray, weights: np.ndarray, frame: Frame, centre: np.ndarray,
+def _blocks(nodes: np.ndarray, weights: np.ndarray, teacher: np.ndarray, frame: Frame, centre: np.ndarray,
+            deviations: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    r"""Nodes (k, b), |q| (b,), w (n, b) and U (b,), with :math:`U=\sum_{l,a}w_lw^*_a\|\mu_l-m_a\|`, block by block.
+
+    Nodes are the last axis: sums over the few means are then sums of rows. `teacher` (m, N) are the teacher's weights at the nodes.
+    """
+    apart = np.linalg.norm((centre + deviations)[:, None] - frame.means, axis=-1)
+    squares = (deviations**2).sum(axis=1)[:, None] / 2
+    size = max(_FEWEST, _BLOCK // len(deviations))
+    for first in range(0, len(nodes), size):
+        block = slice(first, first + size)
+        x = np.ascontiguousarray(nodes[block].T)
+        w = softmax((deviations @ (x - centre[:, None]) - squares).T, frame.weights).T
+        yield x, np.abs(weights[block]), w, ((apart.T @ w) * teacher[:, block]).sum(axis=0)
+
+
+def pair_majorants(nodes: np.ndarray, weights: np.ndarray, teacher: np.ndarray, frame: Frame, centre: np.ndarray,
+                   deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""A :math:`=2E[w_iU]` and :math:`E[w_i]`, (n,) each, for a mixture teacher: all that rows with two factors need."""
+    two, shares = np.zeros((2, len(deviations)))
+    for _, q, w, u in _blocks(nodes, weights, teacher, frame, centre, deviations):
+        two += 2 * (w @ (q * u))
+        shares += w @ q
+    return two, shares
+
+
+def mixture_majorants(nodes: np.ndarray, weights: np.ndarray, teacher: np.ndarray, frame: Frame, centre: np.ndarray,
                       deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
     r"""A, B, C (n,), :math:`E\,U^2` and slopes for a mixture teacher, with :math:`U=\sum_{l,a}w_lw^*_a\|\mu_l-m_a\|`.
 
     The kernel's majorants take the target as it is at real nodes, :math:`\sum_lw_l\|\mu_l-t\|`, which is smaller: off the real axis
     the teacher's weights have phases of their own, and only the double sum bounds D. The slopes (n + 1,) are
-    :math:`2E[w_i(1+V_i\|x-\mu_i\|)]` and, of the loss, :math:`2E\,U`: what a row and the loss change by per unit of D.
+    :math:`2E[w_i(1+V_i\|x-\mu_i\|)]` and, of the loss, :math:`2E\,U`: what a row and the loss change by per unit of D. `teacher` (m, N)
+    are the teacher's weights at the nodes.
     """
-    params = centre + deviations
-    w = responsibilities(nodes - centre, deviations, frame.weights)
-    teacher = responsibilities(nodes, frame.means, frame.teacher_weights)
-    apart = np.linalg.norm(params[:, None] - frame.means, axis=-1)
-    u = ((w @ apart) * teacher).sum(axis=1)
-    v = w @ np.linalg.norm(deviations[:, None] - deviations, axis=-1)
-    arm = np.linalg.norm(nodes[:, None] - params, axis=-1)
-    q = np.abs(weights)
-    three = w * v * (q * u)[:, None]
-    slopes = np.append(2 * q @ (w * (1 + v * arm)), 2 * q @ u)
-    return 2 * ((q * u) @ w), 2 * (three * arm).sum(axis=0), 2 * three.sum(axis=0), float(q @ u**2), slopes
+    n, params = len(deviations), centre + deviations
+    between = np.linalg.norm(deviations[:, None] - deviations, axis=-1)
+    two, three, moment, slopes = np.zeros((4, n))
+    square = slope = 0.0
+    for x, q, w, u in _blocks(nodes, weights, teacher, frame, centre, deviations):
+        arm = np.sqrt(sum((row - params[:, axis, None]) ** 2 for axis, row in enumerate(x)))
+        wide = w * (between @ w)
+        long = wide * arm
+        two += w @ (q * u)
+        three += long @ (q * u)
+        moment += wide @ (q * u)
+        square += float(q @ u**2)
+        slopes += w @ q + long @ q
+        slope += float(q @ u)
+    return 2 * two, 2 * three, 2 * moment, square, 2 * np.append(slopes, slope)
 
 
 def truncation(layout: Layout, params: np.ndarray, deviations: np.ndarray, frame: Frame, **facts: Any) -> tuple[np.ndarray, float]:

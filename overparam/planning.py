@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,8 @@ class Auto(Rule):
         try:
             return self._certified(frame, probe)
         except TooHardError:
+            if frame.reserve < 1:
+                return self.layout(replace(frame, reserve=1.0), probe)
             if not self.sampling:
                 raise
             return self.fallback.layout(frame)
@@ -105,7 +108,8 @@ class Auto(Rule):
             demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2, axes=frame.rank), None))
         sharing = frame.params.shape[1] if frame.roomy else max(1, frame.rank)  # with room to move even an axis of spread 0 takes its part
         for _ in range(6):
-            targets = demand.targets((_AIM if frame.roomy else 0.9) * self.tol)
+            aim = np.append(np.full(len(demand.magnitudes) - 1, frame.reserve), frame.reserve**2)  # the loss falls like rows squared
+            targets = demand.targets((_AIM if frame.roomy else 0.9) * aim * self.tol)
             layout = self._design(frame, demand.size.relative_to(0.6 * targets / sharing), targets)
             demand = probe(layout)
             error = discretisation(layout, layout.spread_high if frame.roomy else frame.spreads, frame.teacher_spreads, demand.size,

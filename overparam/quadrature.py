@@ -48,6 +48,8 @@ class Frame:
         Where modes were found before, one array per teacher component.
     turning : float
         Spread to allow for on axes along which the means hardly differ: more than 0 where an earlier plan was left because they turned.
+    reserve : float
+        Part of a tolerance to plan for, since rows fall to that part of what they are.
     integrand : type
         The objective's kind of :class:`overparam.geometry.Integrand`: what lies beyond a grid's edges.
     """
@@ -61,6 +63,7 @@ class Frame:
     known: Any = None
     starts: tuple[np.ndarray, ...] | None = None
     turning: float = 0.0
+    reserve: float = 1.0
     integrand: type[Integrand] = Integrand
 
     @cached_property
@@ -256,7 +259,8 @@ class Rule(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Rule.registry[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):  # a rule of the library's own use is none that a description names
+            Rule.registry[cls.__name__] = cls
 
     @abstractmethod
     def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:

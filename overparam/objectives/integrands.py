@@ -126,7 +126,7 @@ def row_majorants(evaluator: Any, measure: Measure, frame: Frame, centre: np.nda
     r"""A, B, C (n,), :math:`E\,U^2`, and slopes for a mixture teacher (else None), over a measure's nodes."""
     n = len(deviations)
     if len(frame.means) > 1:
-        return mixture_majorants(measure.nodes, measure.weights, frame, centre, deviations)
+        return mixture_majorants(measure.nodes, measure.weights, measure.teacher, frame, centre, deviations)
     two, three, moment = np.empty(n), np.empty(n), np.empty(n)
     square = evaluator.majorants(centre, deviations, two, three, moment)
     return two, three, moment, square, None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from overparam._softmax import log_density
-from overparam.certificate import Parts, tight_scales
+from overparam.certificate import Parts, pair_majorants, tight_scales
 from overparam.geometry import Integrand
 from overparam.geometry import _full_lattices as full_lattices
 from overparam.log_bounds import FarLogs, NearLogs, log_size, second_moments
@@ -93,12 +93,12 @@ class LikelihoodIntegrands(Integrands):
 
     def sizes(self, evaluator: Any, measure: Measure, frame: Frame, centre: np.ndarray, deviations: np.ndarray) -> Sizes:
         n, k = deviations.shape
-        two, _, _, _, slopes = row_majorants(evaluator, measure, frame, centre, deviations)
         grids = (measure.grid,) if measure.grid is not None else measure.grids
-        params = centre + deviations
-        if slopes is not None:
-            shares, rows = np.empty(n), np.empty((n, k))
-            evaluator.evaluate_shares(centre, deviations, shares, rows)
+        params, slopes = centre + deviations, None
+        if measure.teacher is None:
+            two = row_majorants(evaluator, measure, frame, centre, deviations)[0]
+        else:
+            two, shares = pair_majorants(measure.nodes, measure.weights, measure.teacher, frame, centre, deviations)
             slopes = np.append(shares, np.sqrt(k) + np.linalg.norm(params[:, None] - frame.means, axis=-1).max())
         zeros = np.zeros(n)
         near = evaluator.near(centre, deviations)

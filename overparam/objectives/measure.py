@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from overparam._softmax import log_density, posterior_mean, responsibilities
+from overparam._softmax import log_density, responsibilities
 from overparam.quadrature import Frame, Grid, Layout
 
 __all__ = ["Measure"]
@@ -24,6 +24,8 @@ class Measure:
     target : (k,) array, constant, or (N, k) array
     log_teacher : (N,) array, optional
         :math:`\ln\sum_a\pi^*_ae^{-\|x-m_a\|^2/2}` at the nodes, where the target is not constant: what likelihoods need.
+    teacher : (m, N) array, optional
+        The teacher's weights at the nodes, where the target is not constant.
     grids : tuple of Grid
         Where the nodes come from; empty for clouds.
     """
@@ -33,6 +35,7 @@ class Measure:
     weights: np.ndarray | None
     target: np.ndarray
     log_teacher: np.ndarray | None = None
+    teacher: np.ndarray | None = None
     grids: tuple[Grid, ...] = ()
 
     @classmethod
@@ -57,7 +60,8 @@ class Measure:
         """Points that come from elsewhere, under a teacher of `means` (m, k)."""
         if len(means) == 1:
             return cls(None, nodes, weights, means[0])
-        return cls(None, nodes, weights, posterior_mean(nodes, means, teacher_weights), log_density(nodes, means, teacher_weights))
+        shares, middle = responsibilities(nodes, means, teacher_weights), means.mean(axis=0)
+        return cls(None, nodes, weights, middle + shares @ (means - middle), log_density(nodes, means, teacher_weights), shares.T)
 
     def replicate(self, number: int, replicates: int, components: int) -> Measure:
         """The nodes of one replicate of a cloud (of each component), weighted to a whole expectation."""

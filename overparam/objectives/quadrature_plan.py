@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from math import fsum
@@ -83,17 +84,20 @@ class QuadraturePlan(Plan):
         The plan that no longer serves.
     roomy : bool
         Whether the plan is for a run, and should leave room to move, or for this state alone.
+    reserve : float
+        Part of its tolerance that ``Auto`` plans for: rows may then fall to that part.
     """
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
-                 integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
+                 integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True, reserve: float = 1.0) -> None:
         self._rule, self._integrands = rule, integrands
         self._own, self._moving = seen_from(state, means, weights)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
         deviations = deviations @ self._axes
         self._frame = Frame(params=centre @ self._axes + deviations, deviations=deviations, weights=weights, means=means @ self._axes,
-                            teacher_weights=teacher_weights, roomy=roomy, integrand=integrands.tails, **self._inherited(previous, state))
+                            teacher_weights=teacher_weights, roomy=roomy, reserve=reserve, integrand=integrands.tails,
+                            **self._inherited(previous, state))
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
         self._probed: tuple | None = None
@@ -118,13 +122,28 @@ class QuadraturePlan(Plan):
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])
         self._radius, self._extent = self._reach()
         self._reduced = state.basis is not None
-        self._remake = lambda at, other: QuadraturePlan(at, means, teacher_weights, weights, other, integrands, roomy=False)
-        self._replicates = []
-        if self._layout.sampled:
-            whole, count = Measure.of(self._layout, self._frame), self._layout.grids[0].replicates
-            self._replicates = [integrands.evaluator(whole.replicate(number, count, len(means)), log_weights) for number in range(count)]
+        self._given = means, teacher_weights
+        self._replicates = self._groups(log_weights)
         self.nodes = self._layout.size
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
+
+    def _groups(self, log_weights: np.ndarray) -> list:
+        """Evaluators of a cloud's replicates; none for grids."""
+        if not self._layout.sampled:
+            return []
+        count, components = self._layout.grids[0].replicates, len(self._frame.means)
+        return [self._integrands.evaluator(self._measure.replicate(number, count, components), log_weights) for number in range(count)]
+
+    def reweighted(self, weights: np.ndarray) -> QuadraturePlan:
+        """The same nodes and box for a student with other weights (n,), all above 0.
+
+        What it says of errors is a bound for these weights. That it meets a tolerance is not said.
+        """
+        other, log_weights = copy(self), np.log(weights)
+        other._frame = replace(self._frame, weights=weights)
+        other._evaluator = self._integrands.evaluator(self._measure, log_weights)
+        other._replicates = other._groups(log_weights)
+        return other
 
     def _inherited(self, previous: QuadraturePlan | None, state: State) -> dict:
         """What the plan that no longer serves still tells about the state: magnitudes there, where the modes are, whether means turn."""
@@ -334,7 +353,7 @@ class QuadraturePlan(Plan):
         if bounds.discretisation.value <= 1e-12 * found.value:
             return bounds
         try:
-            other = self._remake(state, Auto(tol=1e-10))
+            other = QuadraturePlan(state, *self._given, self._frame.weights, Auto(tol=1e-10), self._integrands, roomy=False)
         except TooHardError:
             return bounds
         truth = other.evaluate(state)

@@ -1,4 +1,4 @@
-"""Pictures of a run: functions of (trajectory, ax=None) that return the axes they drew on.
+"""Pictures of a run: functions of (trajectory, ax=None) that return the axes they drew on; and the finish of panels.
 
 Without `ax` each makes a figure of its own, outside pyplot: nothing is left open and no display is needed. Colours are those of Okabe and
 Ito, which stay apart for colour-blind readers.
@@ -6,7 +6,9 @@ Ito, which stay apart for colour-blind readers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from overparam.trajectory import Trajectory
 
-__all__ = ["COLOURS", "local_slope", "loss", "norms"]
+__all__ = ["COLOURS", "finish", "local_slope", "loss", "norms"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -172,6 +174,29 @@ def local_slope(traj: Trajectory, ax: Axes | None = None, *, x: str = "time") ->
     ax.plot(values, slopes.slope, color=COLOURS[0], linewidth=1.6)
     ax.set_ylabel(r"slope $d\,\ln L\,/\,d\,\ln t$")
     return ax
+
+
+def finish(panels: Iterable[Axes]) -> None:
+    """Give the panels of a figure their letters a, b, c, ... in the order given, and take off what they do not need.
+
+    Parameters
+    ----------
+    panels : iterable of matplotlib Axes
+        After the 26th the letters begin again.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots(1, 2)
+    >>> op.plotting.finish(axes)
+    >>> [ax.texts[0].get_text() for ax in axes]
+    ['a', 'b']
+    """
+    for letter, ax in zip(cycle(ascii_lowercase), panels, strict=False):
+        ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize="small")
 
 
 def _axes(ax: Axes | None) -> Axes:

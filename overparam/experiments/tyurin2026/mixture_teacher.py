@@ -151,10 +151,7 @@ class MixtureTeacherResult(ExperimentResult):
         for ax in (left, right):
             ax.set_xscale("log")
             ax.set_xlabel("steps")
-        for letter, ax in zip("abc", (plane, left, right), strict=True):
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish((plane, left, right))
         return figure
 
     def to_xarray(self) -> Dataset:

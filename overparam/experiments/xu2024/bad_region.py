@@ -137,11 +137,9 @@ class BadRegionResult(StoppableResult):
         left.legend(frameon=False, fontsize="small")
         right.axhline(1.0, color="0.6", linewidth=0.8)
         right.set_ylabel("measured / law")
-        for letter, ax in zip("ab", (left, right), strict=True):
+        for ax in (left, right):
             ax.set_xlabel(r"dimension $d$ (start at $\pm12\sqrt{d}$)")
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish((left, right))
         return figure
 
     def to_xarray(self) -> Dataset:

@@ -155,14 +155,12 @@ class Figure1Result(ExperimentResult):
         distance.set_ylabel(r"distance $\sum_i\pi_i\|\mu_i-\mu^*\|^2$")
         weights.set_ylabel("loss KL")
         weights.set_title(f"mixing weights, $n={n}$", fontsize="medium")
-        for letter, ax in zip("abc", axes, strict=True):
+        for ax in axes:
             ax.set_xlabel(r"iteration $\tau$")
             ax.set_xscale("log")
             ax.set_yscale("log")
             ax.legend(frameon=False, fontsize="small", handlelength=1.6, loc="lower left")
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish(axes)
         return figure
 
     def to_xarray(self) -> Dataset:

@@ -42,13 +42,10 @@ def panels(result: Figure1Result) -> Figure:
         bottom.set_xlabel(rf"step $\tau$  (flow time $t={result.settings['step_size']:g}\,\tau$)")
         if run.trajectory.steps[-1] > 1:
             bottom.set_xlim(1, run.trajectory.steps[-1])
-        for row, ax in enumerate((top, middle, bottom)):
-            ax.text(0.0, 1.02, "abcdefghijklmnopqrstuvwxyz"[(row * columns + column) % 26], transform=ax.transAxes, fontweight="bold",
-                    ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
-            if column:
+        if column:
+            for ax in (top, middle, bottom):
                 ax.set_ylabel("")
+    plotting.finish(axes.ravel())
     return figure
 
 

@@ -36,12 +36,10 @@ def panels(result: LongHorizonResult) -> Figure:
     axes[1, 1].axhline(-1, color="black", linestyle=":", linewidth=1)
     _constants(axes[0, 2], result, SMALL, r"$64\,t^2L/n^2$", "directions that shrink")
     _constants(axes[1, 2], result, ONE_NEAR, r"$L\,t\,r^2/(16\,m)$", "$m$ far parameters", per_far=True)
-    for letter, ax in zip("abcdef", axes.T.ravel()):
-        ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
+    for ax in axes.T.ravel():
         ax.set_xscale("log")
         ax.set_xlabel("flow time $t$")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize="small")
+    plotting.finish(axes.T.ravel())
     return figure
 
 

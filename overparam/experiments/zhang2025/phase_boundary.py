@@ -113,10 +113,7 @@ class PhaseBoundaryResult(StoppableResult):
                          else r"$\ln\varepsilon^*+\sum\ln(1+4\eta M_k^2/n)$")
         right.legend(frameon=False, fontsize="x-small")
         self._draw_growth(growths)
-        for letter, ax in zip("abc", (left, right, growths), strict=True):
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish((left, right, growths))
         return figure
 
     def _draw_growth(self, ax: Axes) -> None:

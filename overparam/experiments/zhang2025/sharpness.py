@@ -68,12 +68,10 @@ class SharpnessResult(ExperimentResult):
         self._draw_weights(axes[0, 1])
         self._draw_distances(axes[1, 0])
         self._draw_large_noise(axes[1, 1])
-        for letter, ax in zip("abcd", axes.ravel(), strict=True):
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        for ax in axes.ravel():
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(frameon=False, fontsize="small")
+        plotting.finish(axes.ravel())
         return figure
 
     def _draw_spread(self, ax: Axes) -> None:

@@ -97,10 +97,7 @@ class StaircaseResult(StoppableResult):
         axes[-1].set_xlabel(r"spread of the others $\ln\varepsilon+M^2$")
         axes[-1].set_ylabel(r"largest surviving gap $\ln g^*+M^2$")
         axes[-1].legend(frameon=False, fontsize="small")
-        for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", axes):
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish(axes)
         return figure
 
     def _draw_stairs(self, ax: Axes, n: int) -> None:

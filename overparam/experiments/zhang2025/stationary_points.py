@@ -73,11 +73,9 @@ class StationaryPointsResult(ExperimentResult):
             self._draw_spectra(ax, d)
             if d == dimensions[0]:
                 ax.legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1.0, 0.3))
-        for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", axes):
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
+        for ax in axes:
             ax.set_xlabel("number of parameters $n$")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish(axes)
         return figure
 
     def _draw_curve(self, ax: Axes, value: Any, label: str) -> None:

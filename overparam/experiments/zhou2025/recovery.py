@@ -197,11 +197,9 @@ class RecoveryResult(StoppableResult):
         right.legend(frameon=False, fontsize="small", loc="lower right")
         right.set_yscale("log")
         right.set_ylabel("KL where the run ended")
-        for letter, ax in zip("ab", (left, right), strict=True):
+        for ax in (left, right):
             ax.set_xlabel("parameters $n$")
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
+        plotting.finish((left, right))
         return figure
 
     def to_xarray(self) -> Dataset:

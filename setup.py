@@ -76,7 +76,9 @@ extensions = [
     extension("chart", headers=["evaluator.h", "chart.h"]),
     extension("sampling"),
     extension("hessian", sources=HESSIAN_KERNELS, headers=HESSIAN_HEADERS),
+    extension("factorization", headers=["evaluator.h", "factorization.h"]),
     extension("reverse_fisher", sources=REVERSE_KERNELS, headers=REVERSE_HEADERS),
+    extension("weighted_sum", headers=["evaluator.h", "weighted_sum.h"]),
 ]
 
 setup(

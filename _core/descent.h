@@ -1,4 +1,7 @@
-/* Gradient descent without Python: steps under one plan until something is due or the plan's box is left. */
+/* Gradient descent without Python: steps under one plan until something is due or the plan's box is left.
+ *
+ * With a velocity v: v <- momentum v - step gradient, x <- x + v; the gradient is that at x, or at x + momentum v (look_ahead).
+ */
 #ifndef OP_DESCENT_H
 #define OP_DESCENT_H
 
@@ -15,7 +18,14 @@ typedef struct op_burst {
     int moving_centre;
     const double *low, *high, *spread_low, *spread_high; /* (k,): the box the plan is valid in */
     const double *row_floor;                             /* (n,) */
+    const double *step_sizes;                            /* one a step; NULL: step_size throughout */
+    const double *factors;                               /* (n,) of the gradient rows; NULL: 1 */
+    double momentum;
+    int look_ahead;
+    double *centre_velocity, *velocity;                    /* (k,), (n, k); NULL: none */
     double *mean_row, *rows, *new_centre, *new_deviations; /* (k,), (n, k), (k,), (n, k) */
+    double *new_centre_velocity, *new_velocity;            /* (k,), (n, k); with a velocity */
+    double *centre_ahead, *deviations_ahead;               /* (k,), (n, k); with look_ahead */
     void *workspace;
 } op_burst;
 
@@ -56,22 +66,57 @@ static int op_below(const double *row, ptrdiff_t k, double floor)
     return largest * sqrt(sum) < floor;
 }
 
-/* In place on centre and deviations, which stay as they were before a step that would not be finite. */
+/* Gradient rows times their factors, split again into a mean row and deviation rows where the centre moves. */
+static void op_scale_rows(const op_burst *b, ptrdiff_t n, ptrdiff_t k)
+{
+    double mean = 0.0;
+    if (b->factors == NULL) return;
+    for (ptrdiff_t i = 0; i < n; i++) mean += b->factors[i];
+    mean /= (double)n;
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t a = 0; a < k; a++) {
+            double row = b->factors[i] * b->rows[i * k + a];
+            b->rows[i * k + a] = b->moving_centre ? row + (b->factors[i] - mean) * b->mean_row[a] : row;
+        }
+    for (ptrdiff_t a = 0; a < k; a++) b->mean_row[a] *= mean;
+}
+
+/* x - step row, or with a velocity that is renewed first */
+static void op_move(const double *x, const double *row, ptrdiff_t size, double step, double momentum, const double *velocity,
+                    double *new_velocity, double *new_x)
+{
+    if (velocity == NULL) {
+        for (ptrdiff_t i = 0; i < size; i++) new_x[i] = x[i] - step * row[i];
+        return;
+    }
+    for (ptrdiff_t i = 0; i < size; i++) {
+        new_velocity[i] = momentum * velocity[i] - step * row[i];
+        new_x[i] = x[i] + new_velocity[i];
+    }
+}
+
+/* In place on centre, deviations and velocities, which stay as they were before a step that would not be finite. */
 static ptrdiff_t op_descend(const op_evaluator *e, const op_burst *b, double *centre, double *deviations,
                             ptrdiff_t steps, int *reason, double *value)
 {
     const ptrdiff_t n = e->n, k = e->k, size = n * k;
-    const double step = b->step_size;
     *value = NAN;
     *reason = OP_DONE;
     for (ptrdiff_t done = 0; done < steps; done++) {
-        if (!op_inside(b, n, k, centre, deviations)) {
-            int finite = op_all_finite(centre, k) && op_all_finite(deviations, size);
+        const double step = b->step_sizes == NULL ? b->step_size : b->step_sizes[done];
+        const double *at = centre, *around = deviations;
+        if (b->look_ahead) {
+            for (ptrdiff_t a = 0; a < k; a++) b->centre_ahead[a] = centre[a] + b->momentum * b->centre_velocity[a];
+            for (ptrdiff_t i = 0; i < size; i++) b->deviations_ahead[i] = deviations[i] + b->momentum * b->velocity[i];
+            at = b->centre_ahead, around = b->deviations_ahead;
+        }
+        if (!op_inside(b, n, k, at, around)) {
+            int finite = op_all_finite(at, k) && op_all_finite(around, size);
             *reason = finite ? OP_LEFT_BOX : OP_NOT_FINITE;
             return done;
         }
-        e->evaluate(e->context, centre, deviations, b->moving_centre ? OP_DEVIATION_ROWS : OP_ABSOLUTE_ROWS, value,
-                    b->mean_row, b->rows, b->workspace);
+        e->evaluate(e->context, at, around, b->moving_centre ? OP_DEVIATION_ROWS : OP_ABSOLUTE_ROWS, value, b->mean_row, b->rows,
+                    b->workspace);
         if (!isfinite(*value) || !op_all_finite(b->rows, size) || !op_all_finite(b->mean_row, k)) {
             *reason = OP_NOT_FINITE;
             return done;
@@ -86,15 +131,22 @@ static ptrdiff_t op_descend(const op_evaluator *e, const op_burst *b, double *ce
             *reason = OP_SHRUNK;
             return done;
         }
-        for (ptrdiff_t a = 0; a < k; a++)
-            b->new_centre[a] = b->moving_centre ? centre[a] - step * b->mean_row[a] : centre[a];
-        for (ptrdiff_t i = 0; i < size; i++) b->new_deviations[i] = deviations[i] - step * b->rows[i];
+        op_scale_rows(b, n, k);
+        if (b->moving_centre)
+            op_move(centre, b->mean_row, k, step, b->momentum, b->centre_velocity, b->new_centre_velocity, b->new_centre);
+        else
+            memcpy(b->new_centre, centre, (size_t)k * sizeof(double));
+        op_move(deviations, b->rows, size, step, b->momentum, b->velocity, b->new_velocity, b->new_deviations);
         if (!op_all_finite(b->new_centre, k) || !op_all_finite(b->new_deviations, size)) {
             *reason = OP_NOT_FINITE;
             return done;
         }
         memcpy(centre, b->new_centre, (size_t)k * sizeof(double));
         memcpy(deviations, b->new_deviations, (size_t)size * sizeof(double));
+        if (b->velocity != NULL) {
+            if (b->moving_centre) memcpy(b->centre_velocity, b->new_centre_velocity, (size_t)k * sizeof(double));
+            memcpy(b->velocity, b->new_velocity, (size_t)size * sizeof(double));
+        }
     }
     return steps;
 }

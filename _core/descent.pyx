@@ -31,10 +31,20 @@ cdef extern from "descent.h":
         const double *spread_low
         const double *spread_high
         const double *row_floor
+        const double *step_sizes
+        const double *factors
+        double momentum
+        int look_ahead
+        double *centre_velocity
+        double *velocity
         double *mean_row
         double *rows
         double *new_centre
         double *new_deviations
+        double *new_centre_velocity
+        double *new_velocity
+        double *centre_ahead
+        double *deviations_ahead
         void *workspace
     Py_ssize_t op_descend(const op_evaluator *e, const op_burst *b, double *centre, double *deviations,
                           Py_ssize_t steps, int *reason, double *value) noexcept nogil
@@ -111,8 +121,17 @@ def burst(
     const double[::1] row_floor,  # (n,): stop before a step once a row is shorter
     double value_floor,
     double value_ceiling,
+    const double[::1] step_sizes=None,  # (steps,): in place of step_size
+    const double[::1] factors=None,  # (n,): of the gradient rows
+    double momentum=0.0,
+    bint look_ahead=False,  # gradients at x + momentum v
+    double[::1] centre_velocity=None,  # IN/OUT (k,); both velocities or none
+    double[:, ::1] velocity=None,  # IN/OUT (n, k)
 ):
-    """Up to `steps` descent steps; returns (steps done, reason, last value evaluated or NaN)."""
+    """Up to `steps` descent steps, with a velocity if there is one: see descent.h. Floors are those of the gradient without factors.
+
+    Returns (steps done, reason, last value evaluated or NaN).
+    """
     cdef op_evaluator *e = unpack(capsule)
     cdef op_burst b
     cdef Py_ssize_t n = e.n, k = e.k, done
@@ -128,13 +147,32 @@ def burst(
     check("spread_low", spread_low.shape[0], k)
     check("spread_high", spread_high.shape[0], k)
     check("row_floor", row_floor.shape[0], n)
-    memory = malloc(e.workspace_bytes + 64 + <size_t>(2 * k + 2 * n * k) * sizeof(double))
+    if step_sizes is not None:
+        check("step_sizes", step_sizes.shape[0], steps)
+    if factors is not None:
+        check("factors", factors.shape[0], n)
+    if (velocity is None) != (centre_velocity is None) or (look_ahead and velocity is None):
+        raise ValueError("centre_velocity and velocity are needed together, and for look_ahead")
+    if velocity is not None:
+        check("centre_velocity", centre_velocity.shape[0], k)
+        check("velocity", velocity.shape[0], n)
+        check("velocity", velocity.shape[1], k)
+    memory = malloc(e.workspace_bytes + 64 + <size_t>(4 * (k + n * k)) * sizeof(double))
     if memory == NULL:
         raise MemoryError
     b.workspace = aligned(memory)
     doubles = <double *>(aligned(memory) + e.workspace_bytes)
     b.mean_row, b.new_centre = doubles, doubles + k
     b.rows, b.new_deviations = doubles + 2 * k, doubles + 2 * k + n * k
+    doubles = doubles + 2 * (k + n * k)
+    b.new_centre_velocity, b.new_velocity = doubles, doubles + k
+    doubles = doubles + k + n * k
+    b.centre_ahead, b.deviations_ahead = doubles, doubles + k
+    b.step_sizes = &step_sizes[0] if step_sizes is not None and steps > 0 else NULL
+    b.factors = &factors[0] if factors is not None else NULL
+    b.centre_velocity = &centre_velocity[0] if velocity is not None else NULL
+    b.velocity = &velocity[0, 0] if velocity is not None else NULL
+    b.momentum, b.look_ahead = momentum, look_ahead
     b.step_size, b.moving_centre = step_size, moving_centre
     b.value_floor, b.value_ceiling = value_floor, value_ceiling
     b.low, b.high = &low[0], &high[0]

@@ -182,17 +182,20 @@ class _Components(Teacher):
 
 
 class Gaussian(_Components):
-    r"""The Gaussian :math:`N(\mu^*, I_d)`, with score :math:`\mu^*-x`.
+    r"""The Gaussian :math:`N(\mu^*, I_d)`, with score :math:`\mu^*-x`; with a covariance :math:`N(\mu^*,\Sigma)`.
 
     Parameters
     ----------
     mean : (d,) array or float
         :math:`\mu^*`; one number is a teacher in one dimension.
+    covariance : (d, d) or (d,) array, optional
+        :math:`\Sigma`, symmetric with eigenvalues above 0, or its diagonal; the identity by default. With another one the teacher is a
+        :class:`overparam.covariance.CovarianceGaussian`, which score matching takes and other objectives do not.
 
     Raises
     ------
     ValueError
-        If `mean` is not a finite real vector with at least one entry.
+        If `mean` is not a finite real vector with at least one entry, or `covariance` does not fit it, is asymmetric or singular.
 
     Notes
     -----
@@ -206,11 +209,24 @@ class Gaussian(_Components):
     [2.0, -1.0]
     >>> teacher.at_time(0.0) == teacher
     True
+    >>> op.Gaussian([3.0, 0.0], covariance=[4.0, 1.0]).score([1.0, 1.0]).tolist()
+    [0.5, -1.0]
     """
 
-    def __init__(self, mean: Any) -> None:
+    def __new__(cls, mean: Any, covariance: Any = None) -> Teacher:
+        if covariance is None:
+            return super().__new__(cls)
+        from overparam.covariance import CovarianceGaussian
+
+        made = CovarianceGaussian(mean, covariance)
+        return Gaussian(made.mean) if made.shape.is_identity else made
+
+    def __init__(self, mean: Any, covariance: Any = None) -> None:
         mean = np.atleast_1d(check_array(mean, "mean", ndim=(0, 1)))
         super().__init__(mean[None, :], np.ones(1))
+
+    def __reduce__(self) -> tuple[type[Gaussian], tuple[np.ndarray]]:
+        return type(self), (self.mean,)
 
     @property
     def mean(self) -> np.ndarray:

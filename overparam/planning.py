@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -82,17 +82,27 @@ class Auto(Rule):
             raise ValueError(f"sampling must be True or False; got {sampling!r}")
         self.sampling = bool(sampling)
         self.fallback = Sobol(_FALLBACK_NODES, rng=0)
+        self._reserve = 1.0
 
     def settings(self) -> dict[str, Any]:
         return {"tol": self.tol, "max_nodes": self.max_nodes, **({"sampling": True} if self.sampling else {})}
+
+    def sparing(self, part: float) -> Auto:
+        """The same rule, which plans for `part` of its tolerance (and its square of the loss's) where `max_nodes` allows it.
+
+        Rows may then fall to that part of what they are before nodes are too few, and the loss to its square.
+        """
+        other = copy(self)
+        other._reserve = part
+        return other
 
     def layout(self, frame: Frame, probe: Callable[[Layout], Demand] | None = None) -> Layout:
         """Nodes for the means in `frame`; `probe` evaluates what a layout finds."""
         try:
             return self._certified(frame, probe)
         except TooHardError:
-            if frame.reserve < 1:
-                return self.layout(replace(frame, reserve=1.0), probe)
+            if self._reserve < 1:
+                return self.sparing(1.0).layout(frame, probe)
             if not self.sampling:
                 raise
             return self.fallback.layout(frame)
@@ -108,7 +118,7 @@ class Auto(Rule):
             demand = probe(self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2, axes=frame.rank), None))
         sharing = frame.params.shape[1] if frame.roomy else max(1, frame.rank)  # with room to move even an axis of spread 0 takes its part
         for _ in range(6):
-            aim = np.append(np.full(len(demand.magnitudes) - 1, frame.reserve), frame.reserve**2)  # the loss falls like rows squared
+            aim = np.append(np.full(len(demand.magnitudes) - 1, self._reserve), self._reserve**2)  # the loss falls like rows squared
             targets = demand.targets((_AIM if frame.roomy else 0.9) * aim * self.tol)
             layout = self._design(frame, demand.size.relative_to(0.6 * targets / sharing), targets)
             demand = probe(layout)

@@ -48,8 +48,6 @@ class Frame:
         Where modes were found before, one array per teacher component.
     turning : float
         Spread to allow for on axes along which the means hardly differ: more than 0 where an earlier plan was left because they turned.
-    reserve : float
-        Part of a tolerance to plan for, since rows fall to that part of what they are.
     integrand : type
         The objective's kind of :class:`overparam.geometry.Integrand`: what lies beyond a grid's edges.
     """
@@ -63,7 +61,6 @@ class Frame:
     known: Any = None
     starts: tuple[np.ndarray, ...] | None = None
     turning: float = 0.0
-    reserve: float = 1.0
     integrand: type[Integrand] = Integrand
 
     @cached_property

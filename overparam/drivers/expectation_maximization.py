@@ -25,15 +25,17 @@ from overparam.drivers.loop import (
 )
 from overparam.objectives import KLDivergence
 from overparam.objectives.base import Evaluation, Plan
-from overparam.objectives.shares import Shares, apart, reweighted, shares
+from overparam.objectives.shares import Shares, apart, meets, renewed, reweighted, shares
+from overparam.planning import Auto
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
 __all__ = ["em"]
 
-# By how much weights may have moved since a plan was made: its majorants are then off by at most 1.05/0.95 for each factor, two of which
-# a row has, 1.22 together. Bounds at records are those of their own weights.
-_DRIFT = 0.05
+# By which weights may have moved against each other since nodes were last looked at: majorants and edges of a row are off by at most
+# the square of it, relative to the row's share. Bounds at records are those of their own weights.
+_DRIFT = 1.5
+_RESERVE = 0.1  # part of the tolerance that is planned for
 _LOST = np.finfo(np.float64).tiny / np.finfo(np.float64).eps  # a share below has no digits left to divide by
 
 
@@ -49,8 +51,11 @@ class _Maximization(Stepper):
 
     def __init__(self, objective: KLDivergence, step_size: float | None, update_weights: bool) -> None:
         self._objective, self._step_size, self._update = objective, step_size, update_weights
+        self._planner = objective
+        if isinstance(objective.rule, Auto):
+            self._planner = objective.with_rule(objective.rule.sparing(_RESERVE))
         self._plan: Plan | None = None
-        self._weights: np.ndarray | None = None  # those that the plan was made for
+        self._weights: np.ndarray | None = None  # those that the plan was made or renewed for
         self._lost: set[int] = set()
         self.evaluations = 0
 
@@ -58,31 +63,48 @@ class _Maximization(Stepper):
 
     def _made(self, state: _Student) -> Plan:
         """A plan for these means and these very weights."""
-        self._plan = self._objective.with_weights(state.weights).plan(state, self._plan)
-        self._weights = state.weights
+        self._plan, self._weights = self._planner.with_weights(state.weights).plan(state, self._plan), state.weights
         return self._plan
 
+    def _renewed(self, state: _Student) -> Plan:
+        """The plan for other means or weights, if its nodes are good enough for them; else a new one."""
+        plan = None if self._plan is None else renewed(self._plan, state, state.weights)
+        if plan is None:
+            return self._made(state)
+        self._plan, self._weights = plan, state.weights
+        return plan
+
     def _serves(self, state: _Student) -> bool:
-        drift = np.abs(state.weights - self._weights)
-        return bool((drift <= _DRIFT * self._weights).all()) and self._plan.covers(state)
+        """Whether means and weights are still near those for which the plan was last looked at."""
+        if self._plan is None:
+            return False
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = np.where((self._weights == 0) & (state.weights == 0), 1.0, state.weights / self._weights)
+        there = self._weights > 0
+        return bool((there == (state.weights > 0)).all() and moved[there].max() <= _DRIFT * moved[there].min()
+                    and self._plan.covers(state))
 
     def look(self, state: _Student) -> Evaluation:
         self.evaluations += 1
-        plan = self._plan if self._plan is not None and self._serves(state) else None
-        if plan is not None and not np.array_equal(self._weights, state.weights):
+        plan = self._plan if self._serves(state) else self._renewed(state)
+        if not np.array_equal(self._weights, state.weights):
             plan = reweighted(plan, state.weights)
-        return (self._made(state) if plan is None else plan).evaluate(state)
+        if plan is not None:
+            found = plan.evaluate(state)
+            if meets(plan, found):
+                return found
+        return self._made(state).evaluate(state)
 
     def rough_look(self, state: _Student) -> Evaluation:
         return by_sampling(self._objective.with_weights(state.weights), state)
 
     def _shares(self, state: _Student) -> Shares:
         self.evaluations += 1
-        if self._plan is not None and self._serves(state):
+        if self._serves(state):
             found = shares(self._plan, state, state.weights)
             if found.holds:
                 return found
-        return shares(self._made(state), state, state.weights)
+        return shares(self._renewed(state), state, state.weights)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 

@@ -221,6 +221,10 @@ class DataPlan(Plan):
     def _left(self, state: State, deviations: np.ndarray) -> State:
         return replace(state, deviations=spread_rows(deviations, self.present, state.deviations[~self.present]))
 
+    def reweighted(self, weights: np.ndarray) -> DataPlan:
+        """The same nodes for a likelihood with other weights (n,), 0 where the plan's are."""
+        return DataPlan(self._sums.reweighted(weights[self.present]), self.present)
+
     def shares(self, state: State, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         r"""Value, gradient rows (n, d) and :math:`E[w_i]` (n,) of a likelihood for these weights, 0 where the plan's are."""
         centre, deviations = self._enter(state)

@@ -35,7 +35,7 @@ _FEW = 100  # effective samples below which a standard error is not to be truste
 
 
 def plan_for(state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule, integrands: Integrands,
-             previous: Plan | None = None, roomy: bool = True, reserve: float = 1.0, **faint: float) -> Plan:
+             previous: Plan | None = None, roomy: bool = True, **faint: float) -> Plan:
     """The plan of the means that matter: those with a weight whose effect is not below float64's range, or that of `faint`.
 
     Teacher `means` (m, k) are in the state's coordinates; the rest is as for :class:`QuadraturePlan` and :class:`Scene`.
@@ -56,7 +56,7 @@ def plan_for(state: State, means: np.ndarray, teacher_weights: np.ndarray, weigh
     try:
         plan = QuadraturePlan(state if view is None else view.part(state), means if view is None else means[:, view.axes],
                               teacher_weights, weights[rows] if kept.all() else weights[rows] / weights[rows].sum(), rule,
-                              integrands, known, roomy, reserve)
+                              integrands, known, roomy)
     except TooHardError:
         largest = np.abs(state.coordinates).max()
         if largest < _SQUARES:
@@ -291,19 +291,16 @@ class Expectation(Objective):
             reduced = replace(reduced, centre=centre @ reduced.basis)
         return replace(reduced, log_scale=state.log_scale)
 
-    def plan(self, state: State, previous: Plan | None = None, **reserve: float) -> Plan:
-        """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached).
+    def plan(self, state: State, previous: Plan | None = None) -> Plan:
+        """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
+        return self._plan_with(state, self.rule, previous)
 
-        With ``reserve=`` below 1 ``Auto`` plans for that part of its tolerance, where `max_nodes` allows it.
-        """
-        return self._plan_with(state, self.rule, previous, **reserve)
-
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, reserve: float = 1.0) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
         """The plan of the means that matter: those with a weight whose effect is not below float64's range."""
         if self._data:
             return self._data_plan(state.n)
         return plan_for(state, self._reduced_means(state), self.teacher.weights[self._present], self._weights_for(state.n), rule,
-                        self.integrands, previous, roomy, reserve)
+                        self.integrands, previous, roomy)
 
     def _data_plan(self, n: int) -> DataPlan:
         """The plan of a data set, made once: it is valid everywhere."""

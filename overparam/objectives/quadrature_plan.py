@@ -84,20 +84,17 @@ class QuadraturePlan(Plan):
         The plan that no longer serves.
     roomy : bool
         Whether the plan is for a run, and should leave room to move, or for this state alone.
-    reserve : float
-        Part of its tolerance that ``Auto`` plans for: rows may then fall to that part.
     """
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
-                 integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True, reserve: float = 1.0) -> None:
+                 integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
         self._rule, self._integrands = rule, integrands
         self._own, self._moving = seen_from(state, means, weights)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
         deviations = deviations @ self._axes
         self._frame = Frame(params=centre @ self._axes + deviations, deviations=deviations, weights=weights, means=means @ self._axes,
-                            teacher_weights=teacher_weights, roomy=roomy, reserve=reserve, integrand=integrands.tails,
-                            **self._inherited(previous, state))
+                            teacher_weights=teacher_weights, roomy=roomy, integrand=integrands.tails, **self._inherited(previous, state))
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
         self._probed: tuple | None = None
@@ -117,6 +114,7 @@ class QuadraturePlan(Plan):
             self._layout = replace(self._layout, spread_high=np.minimum(self._layout.spread_high, _SCALED_HIGH))
         self._scaled = state.log_scale != 0
         self._row_floor, self._value_floor = np.zeros(state.n), 0.0
+        self._floor_shares: np.ndarray | None = None  # E[w_i] where the floors were taken, if they fall with it
         if isinstance(rule, Auto) and not self._layout.sampled:
             limits = np.where(demand.magnitudes > 4 * demand.floors, _SHRUNK * demand.magnitudes, 0.0)
             self._row_floor, self._value_floor = limits[:state.n].copy(), float(limits[-1])

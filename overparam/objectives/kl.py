@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from overparam.objectives.base import Plan
 from overparam.objectives.data_plan import LikelihoodSums
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.likelihood import LikelihoodIntegrands
+from overparam.objectives.student_axes import Mixture, plan_of_mixture
+from overparam.quadrature import Rule
+from overparam.state import State
 
 __all__ = ["KLDivergence"]
 
@@ -62,3 +66,10 @@ class KLDivergence(Expectation):
 
     integrands = LikelihoodIntegrands()
     data_sums = LikelihoodSums
+
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
+        ordinary = super()._plan_with
+        if self._data:
+            return ordinary(state, rule, previous, roomy)
+        mixture = Mixture(self._reduced_means(state), self.teacher.weights[self._present], self._weights_for(state.n), self.integrands)
+        return plan_of_mixture(mixture, state, rule, previous, roomy, ordinary)

@@ -1,0 +1,339 @@
+r"""Mixture teachers, component by component: nodes along the student's own axes, wherever the teacher's means are.
+
+.. math:: \mathrm{KL}(p^*\|p_\mu)=\sum_j\pi_j^*\,\mathrm{KL}(N_j\|p_\mu)-I,\qquad I=\sum_j\pi_j^*\,\mathrm{KL}(N_j\|p^*),
+
+with :math:`N_j=N(m_j,I)`. I, the mutual information of a draw and its component, is the teacher's alone: rows and :math:`E[w_i]` are
+those of the single Gaussians, added up. Each of these needs the axes along which the students that it can see differ, at most n - 1, and
+not the teacher's: two students in any dimension take one. A student that is out of sight of a component takes none there. The plan of one
+Gaussian is that of :func:`overparam.objectives.expectation.plan_for`, with its bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from overparam.certificate import Bounds, Parts
+from overparam.geometry import DROPPED, align
+from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.expectation import plan_for
+from overparam.objectives.far_means import FarPlan, Scene
+from overparam.objectives.hessian_plan import Curvature
+from overparam.objectives.integrands import Integrands
+from overparam.objectives.partial_plan import PartialPlan
+from overparam.objectives.quadrature_plan import seen_from
+from overparam.objectives.shares import Shares, reweighted, shares
+from overparam.planning import Auto, TooHardError
+from overparam.quadrature import Rule
+from overparam.state import State
+
+__all__ = ["ComponentPlan", "Mixture", "plan_of_mixture"]
+
+_EPS = np.finfo(np.float64).eps
+_FLOOR = 4e-14  # of what the components' rows are summed from: a row that cancels between them is asked for no more
+_FAINT = math.log(1e-25)  # what a mean may change unseen where the full range of float64 takes too many nodes
+_FEW = 20_000  # nodes up to which there is little to gain,
+_FEWEST = 2000  # and up to which there is none, even where every component sees one student
+_INFORMATION_TOL = 1e-13
+_ROOM = 30.0  # spread from which a plan is for one state: room for the means to move, a part of the spread, is wider than the grid
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Teacher means (m, k) in the state's coordinates, its weights (m,), the student's weights (n,), and what is integrated."""
+
+    means: np.ndarray
+    shares: np.ndarray
+    weights: np.ndarray
+    integrands: Integrands
+
+    def seen_from(self, state: State, number: int) -> State:
+        """`state` with its coordinates from component `number`'s mean, where the plans of one Gaussian have theirs.
+
+        A basis of the whole space, which no plan needs but copies, is replaced by one of the reduced space itself.
+        """
+        k = state.k
+        return State(state.centre - self.means[number], state.deviations, None if state.basis is None else np.eye(k),
+                     None if state.basis is None else np.zeros(k))
+
+    def component(self, state: State, number: int, rule: Rule, previous: Plan | None, roomy: bool, **faint: float) -> Plan:
+        """The plan of one Gaussian, for states as :meth:`seen_from` it."""
+        return plan_for(self.seen_from(state, number), np.zeros((1, state.k)), np.ones(1), self.weights, rule, self.integrands, previous,
+                        roomy, **faint)
+
+    def information(self) -> tuple[float, float]:
+        """I and its bound."""
+        state, value, error = State(np.zeros(self.means.shape[1]), self.means), 0.0, 0.0
+        own = replace(self, weights=self.shares)
+        for number, share in enumerate(self.shares):
+            found = own.component(state, number, Auto(_INFORMATION_TOL), None, False).evaluate(self.seen_from(state, number))
+            value, error = value + share * found.value, error + share * found.value_error
+        return float(value), float(error)
+
+    def expected_nodes(self, state: State, tol: float) -> tuple[float, float]:
+        """About how many nodes a plan on the axes of student and teacher takes, and one on the student's for each component."""
+        present = self.weights > 0
+        deviations = state.deviations[present]
+        own = 0.0
+        for number in range(len(self.means)):
+            mean = self.means[number:number + 1]
+            kept = Scene(self.weights[present], mean, np.ones(1), self.integrands).kept(state.centre, deviations)
+            own += _nodes(deviations[kept], mean, tol)
+        kept = Scene(self.weights[present], self.means, self.shares, self.integrands).kept(state.centre, deviations)
+        return len(self.means) * _nodes(deviations[kept], self.means, tol), own
+
+
+def _nodes(deviations: np.ndarray, means: np.ndarray, tol: float) -> float:
+    axes = align(deviations, means)
+    spreads = np.maximum(np.ptp(deviations @ axes, axis=0), np.ptp(means @ axes, axis=0))
+    spreads = spreads[spreads > tol**(1 / 3) * min(1.0, spreads.max())] if spreads.max() > 0 else spreads[:0]
+    return float(np.prod(6 + 0.8 * spreads * (4 - math.log(tol))))
+
+
+def plan_of_mixture(mixture: Mixture, state: State, rule: Rule, previous: Plan | None, roomy: bool,
+                    ordinary: Callable[[State, Rule, Plan | None, bool], Plan]) -> Plan:
+    """The `ordinary` plan, on the axes of student and teacher, or that by components where it takes far fewer nodes."""
+    known = previous if isinstance(previous, ComponentPlan) else None
+
+    def plain() -> Plan:
+        return ordinary(state, rule, None if known else previous, roomy)
+
+    if not isinstance(rule, Auto) or len(mixture.means) < 2 or state.log_scale or not _workable(state) \
+            or seen_from(state, mixture.means, mixture.weights)[1]:
+        return plain()
+    exact = Auto(rule.tol, rule.max_nodes) if rule.sampling else rule
+    joint, own = mixture.expected_nodes(state, rule.tol)
+    if joint <= max(_FEWEST if own < 10 * len(mixture.means) else _FEW, 1.5 * own):
+        try:
+            return ordinary(state, exact, None if known else previous, roomy)
+        except TooHardError:
+            pass
+    try:
+        return ComponentPlan.of(mixture, state, exact, known, roomy)
+    except TooHardError:
+        return plain()
+
+
+def _workable(state: State) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.square(state.coordinates).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What the components find: values (m,), rows (m, n, k), E[w_i] (m, n)."""
+
+    values: np.ndarray
+    rows: np.ndarray
+    shares: np.ndarray
+
+
+class ComponentPlan(Plan):
+    """The plans of a teacher's components, added up.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    state : State
+    rule : Auto
+        Its tolerance is that of the sums: components are asked for less where their rows cancel.
+    parts : tuple of Plan
+        One for each component.
+    tol : float
+        What the parts were asked for.
+    information : (float, float)
+        I and its bound.
+    roomy : bool
+    """
+
+    def __init__(self, mixture: Mixture, state: State, rule: Auto, parts: tuple[Plan, ...], tol: float, information: tuple[float, float],
+                 roomy: bool) -> None:
+        self.mixture, self.parts, self.tol, self.information = mixture, parts, tol, information
+        self._rule, self._roomy, self._reduced = rule, roomy, state.basis is not None
+        self._apart = np.linalg.norm(mixture.means - mixture.means[0], axis=1)
+        self.nodes, self.rule = sum(part.nodes for part in parts), repr(rule)
+        self._planned = self._sizes(self.sums(state, mixture.weights))
+
+    @classmethod
+    def of(cls, mixture: Mixture, state: State, rule: Auto, previous: ComponentPlan | None = None, roomy: bool = True) -> ComponentPlan:
+        """The plan at `state`; raises TooHardError where a component takes more than the rule's nodes.
+
+        In a run means may then be left out that change less than 1e-25: rows below are known to that only, as their bounds say.
+        """
+        information = mixture.information() if previous is None else previous.information
+        tol = max(rule.tol / 2, 1e-14) if previous is None else previous.tol
+        before = previous.parts if previous is not None else (None,) * len(mixture.means)
+        ways: list[dict[str, Any]] = [{"roomy": False}]
+        if roomy:
+            ways.append({"roomy": False, "faint": _FAINT})
+            if np.ptp(state.deviations, axis=0).max() < _ROOM:
+                ways.insert(0, {"roomy": True})
+
+        def made(tol: float) -> ComponentPlan:
+            asked = Auto(tol, rule.max_nodes)
+            while True:
+                try:
+                    parts = tuple(mixture.component(state, number, asked, before[number], **ways[0]) for number in range(len(before)))
+                    return cls(mixture, state, rule, parts, tol, information, roomy)
+                except TooHardError:
+                    if len(ways) == 1:
+                        raise
+                    del ways[0]
+
+        for _ in range(4):
+            plan = made(tol)
+            needed = plan.needed(state)
+            if tol <= needed and (roomy or tol > needed / 64 or tol <= 1e-13):
+                return plan if tol > needed / 64 else made(needed)
+            tol = needed
+        return plan
+
+    # --- tolerances --------------------------------------------------------------------------------------------------
+
+    def _sizes(self, found: _Sums) -> tuple[np.ndarray, np.ndarray]:
+        """(q,) sums of the components' magnitudes, and (q,) what is allowed of their errors in units of the tolerance: rows, value."""
+        share = self.mixture.shares
+        sizes = share @ np.linalg.norm(found.rows, axis=2)
+        rows = np.linalg.norm(np.einsum("j,jnk->nk", share, found.rows), axis=1)
+        weights = share @ found.shares
+        floors = _FLOOR * sizes
+        if self._roomy:
+            floors = floors + _EPS / 2 * self._apart.max() * weights
+        allowed = np.maximum(self._rule.tol * rows, floors)
+        if not self._roomy:  # in a run the value is reported with its bound, and steps do not hang on it
+            most = float(share @ found.values)
+            value = max(self._rule.tol * abs(most - self.information[0]), 5 * _FLOOR * (1 + most))
+            sizes, allowed = np.append(sizes, most), np.append(allowed, value)
+        return sizes, allowed
+
+    def needed(self, state: State) -> float:
+        """Tolerance that the parts need at `state`, half of it in reserve; a power of two below the rule's."""
+        sizes, allowed = self._sizes(self.sums(state, self.mixture.weights))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = float(np.where(sizes > 0, allowed / sizes, np.inf).min())
+        halvings = max(1, math.ceil(1 - math.log2(min(1.0, ratio / self._rule.tol)))) if ratio > 0 else 60
+        return max(self._rule.tol * 2.0**-halvings, 1e-14)
+
+    def _holds(self, found: _Sums) -> bool:
+        return self.tol <= 1e-14 or bool((self.tol * self._planned[0] <= self._sizes(found)[1]).all())
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def sums(self, state: State, weights: np.ndarray) -> _Sums:
+        """Values, rows and E[w_i] of every component, without errors, for a student with these weights."""
+        found = [shares(part, self.mixture.seen_from(state, number), weights) for number, part in enumerate(self.parts)]
+        return _Sums(np.array([one.value for one in found]), np.array([one.rows for one in found]), np.array([one.shares for one in found]))
+
+    def added(self, found: _Sums) -> Shares:
+        """The mixture's value, rows and E[w_i]."""
+        share = self.mixture.shares
+        return Shares(float(share @ found.values) - self.information[0], np.einsum("j,jnk->nk", share, found.rows), share @ found.shares,
+                      self._holds(found))
+
+    def evaluate(self, state: State) -> Evaluation:
+        found = [part.evaluate(self.mixture.seen_from(state, number)) for number, part in enumerate(self.parts)]
+        share, n = self.mixture.shares, state.n
+        seen = self.sums(state, self.mixture.weights).shares
+        value, rows = -self.information[0], np.zeros(state.deviations.shape)
+        kinds = [Parts(0.0, np.zeros(n)), Parts(0.0, np.zeros(n)), Parts(self.information[1], np.zeros(n))]
+        far = np.linalg.norm((state.centre + state.deviations)[:, None] - self.mixture.means, axis=-1).max() + math.sqrt(state.k)
+        total = 0.0
+        for number, (one, part) in enumerate(zip(found, self.parts, strict=True)):
+            value, rows, total = value + share[number] * one.value, rows + share[number] * one.rows, total + share[number] * abs(one.value)
+            wider, moved = 1.0, 0.0
+            if self._reduced:  # the basis was made of all means' differences; positions beside component j are rounded by its distance
+                count = n + len(share) - 1
+                wider = math.sqrt(count / max(1, _number_kept(part, n)))
+                moved = 4 * DROPPED * math.sqrt(count) * _EPS * self._apart[number]
+            for kind, (known, factor) in enumerate(zip((one.bounds.discretisation, one.bounds.truncation, one.bounds.rounding),
+                                                       (1.0, 1.0, wider), strict=True)):
+                kinds[kind] += Parts(share[number] * factor * known.value, share[number] * factor * known.grad)
+            kinds[2] += Parts(share[number] * moved * far, share[number] * moved * seen[number])
+        kinds[2] += Parts((len(share) + 2) * _EPS * (total + self.information[0]), np.zeros(n))
+        bounds = Bounds(*kinds)
+        return Evaluation(float(value), np.zeros(state.k), rows, bounds.total.value, bounds.total.grad, bounds)
+
+    def covers(self, state: State) -> bool:
+        return all(part.covers(self.mixture.seen_from(state, number)) for number, part in enumerate(self.parts))
+
+    def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = self.sums(template.moved(centre, deviations), self.mixture.weights)
+        return np.zeros(len(centre)), np.einsum("j,jnk->nk", self.mixture.shares, found.rows)
+
+    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+        value = np.nan
+        for done in range(steps):
+            if not self.covers(state):
+                return Burst(state, done, "replan", value)
+            found = self.added(self.sums(state, self.mixture.weights))
+            value = found.value
+            if not (np.isfinite(value) and np.isfinite(found.rows).all()):
+                return Burst(state, done, "not_finite", value)
+            if value > ceiling:
+                return Burst(state, done, "diverged", value)
+            if done and not found.holds:
+                return Burst(state, done, "replan", value)
+            with np.errstate(over="ignore"):
+                deviations = state.deviations - step_size * found.rows
+            if not np.isfinite(deviations).all():
+                return Burst(state, done, "not_finite", value)
+            state = state.moved(state.centre, deviations)
+        return Burst(state, steps, "done", value)
+
+    def hessian(self, state: State) -> np.ndarray:
+        return self.curvature(state).hessian
+
+    def curvature(self, state: State, direction: np.ndarray | None = None, tol: float | None = None, max_nodes: int = 0) -> Curvature:
+        """The components' Hessians, added up. With `tol` the whole Hessian is formed, whose norm the errors' sum is to be held against."""
+        share = self.mixture.shares
+
+        def added(asked: float | None, along: np.ndarray | None) -> Curvature:
+            found = [part.curvature(self.mixture.seen_from(state, number), along, asked, max_nodes)
+                     for number, part in enumerate(self.parts)]
+            names = [name for name in ("hessian", "product", "outside", "error") if getattr(found[0], name) is not None]
+            sums = {name: sum(p * getattr(one, name) for p, one in zip(share, found, strict=True)) for name in names}
+            return replace(found[0], **sums, nodes=sum(one.nodes for one in found))
+
+        if tol is None:
+            return added(None, direction)
+        asked = tol
+        for _ in range(3):
+            found = added(asked, None)
+            norm = float(np.linalg.norm(found.hessian.reshape(2 * (state.n * state.k,)), 2))
+            if found.error <= tol * (norm - found.error):
+                product = None if direction is None else np.einsum("iajb,jb->ia", found.hessian, direction)
+                return replace(found, product=product)
+            asked = max(asked * 0.4 * tol * norm / found.error, 1e-14)
+        raise TooHardError(f"the Hessian to tol={tol:g}: the components' cancel to {norm:.3g}, with a bound of {found.error:.3g}")
+
+    def with_weights(self, weights: np.ndarray, parts: tuple[Plan, ...]) -> ComponentPlan:
+        """The same nodes for a student with other weights, for which `parts` are."""
+        other = copy(self)
+        other.mixture, other.parts = replace(self.mixture, weights=weights), parts
+        return other
+
+    def effective_samples(self, state: State) -> None:
+        return None
+
+
+def _number_kept(part: Plan, n: int) -> int:
+    view = part.part.view if isinstance(part, FarPlan) else part.view if isinstance(part, PartialPlan) else None
+    return n if view is None else int(view.rows.sum())
+
+
+@shares.register
+def _(plan: ComponentPlan, state: State, weights: np.ndarray) -> Shares:
+    return plan.added(plan.sums(state, weights))
+
+
+@reweighted.register
+def _(plan: ComponentPlan, weights: np.ndarray) -> ComponentPlan | None:
+    parts = tuple(reweighted(part, weights) for part in plan.parts)
+    if any(part is None for part in parts):
+        return None
+    return plan.with_weights(weights, parts)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import overparam as op
 from overparam.cli import app
+from overparam.experiments import two_losses
 from overparam.experiments.registry import check_settings
 from overparam.experiments.zhang2025 import score_matching_vs_em
 
@@ -43,9 +44,13 @@ def test_the_yardstick_is_the_divergence_of_the_very_student(result):
     assert_allclose(late.divergence[-1], 2 * 3**2 / (16 * end**2), rtol=0.02)  # the late law, two directions
 
 
-def test_the_time_is_the_first_from_which_it_stays_below():
-    run = score_matching_vs_em.Run("", "", type("T", (), {"times": np.array([0.0, 1.0, 2.0, 3.0])})(), None, np.array([1.0, 0.1, 2.0, 0.1]))
-    assert run.time_to(0.5) == 3.0 and run.time_to(5.0) == 0.0 and run.time_to(0.01) == np.inf
+def test_the_time_is_where_the_interpolated_divergence_goes_below_for_good():
+    times = np.array([0.0, 1.0, 2.0, 4.0])
+    run = score_matching_vs_em.Run("", "", type("T", (), {"times": times})(), None, np.array([1.0, 0.1, 2.0, 0.5]))
+    assert_allclose(run.time_to(1.0), 2 * 2**0.5)  # 2 / (t/2)^2 between the last two records
+    assert run.time_to(5.0) == 0.0 and run.time_to(0.01) == np.inf
+    assert two_losses.time_below(times, np.array([2.0, 0.1, 0.1, 0.0]), 1.0) == 1.0  # no logarithm of time 0: the next record
+    assert two_losses.time_below(times, np.array([2.0, np.nan, 0.1, 0.0]), 1.0) == 2.0
 
 
 def test_data_picture_summary(result, tmp_path):
@@ -72,7 +77,7 @@ def test_bad_settings(change, message):
 
 @pytest.mark.parametrize("finished", [0, 1])
 def test_interrupted(monkeypatch, finished):
-    flow, calls = score_matching_vs_em.gradient_flow, []
+    flow, calls = two_losses.gradient_flow, []
 
     def impatient(*args, **options):
         calls.append(1)
@@ -80,7 +85,7 @@ def test_interrupted(monkeypatch, finished):
             raise KeyboardInterrupt
         return flow(*args, **options)
 
-    monkeypatch.setattr(score_matching_vs_em, "gradient_flow", impatient)
+    monkeypatch.setattr(two_losses, "gradient_flow", impatient)
     settings = {"n": 2, "d": 1, "t_end": 10.0, "records": 10}
     if not finished:
         with pytest.raises(KeyboardInterrupt):

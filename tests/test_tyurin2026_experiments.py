@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import overparam as op
 from overparam.cli import app
+from overparam.experiments import two_losses
 from overparam.experiments.registry import check_settings
 from overparam.experiments.tyurin2026 import forward_vs_reverse, mixture_teacher
 from overparam.experiments.tyurin2026.mixture_teacher import WITHOUT, nearest, triangle
@@ -50,6 +51,10 @@ def test_the_late_loss_follows_its_law(both):
     run = both.run("one near, others far", "reverse")
     end = run.trajectory.times[-1]
     assert_allclose(run.trajectory.loss[-1], 3**2 / (64 * end**2), rtol=0.01)  # in one direction
+    for run in both.runs:
+        assert_allclose(run.law[-1] if run.start != "tight cluster" or run.loss == "forward" else 0, run.trajectory.loss[-1], rtol=0.03,
+                        atol=1e-25)
+    assert "a = 0.6667 (2/n = 0.6667)" in both.summary()
 
 
 def test_students_stay_with_their_nearest_mode(mixture):
@@ -109,7 +114,7 @@ def test_bad_settings(name, change, message):
 
 @pytest.mark.parametrize("finished", [0, 1])
 @pytest.mark.parametrize(("module", "driver", "name", "settings"), [
-    (forward_vs_reverse, "gradient_flow", BOTH, {"n": 2, "d": 1, "t_end": 10.0, "records": 10}),
+    (two_losses, "gradient_flow", BOTH, {"n": 2, "d": 1, "t_end": 10.0, "records": 10}),
     (mixture_teacher, "gradient_descent", MIXTURE, {"n": 2, "steps": 2, "seeds": 0, "tol": 1e-3, "records": 2}),
 ])
 def test_interrupted(monkeypatch, module, driver, name, settings, finished):

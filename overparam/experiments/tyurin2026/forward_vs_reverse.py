@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overparam import init, plotting, regimes
-from overparam._validation import check_integer, check_positive, check_real
-from overparam.drivers import gradient_flow
-from overparam.drivers.loop import check_progress
+from overparam._validation import check_positive
+from overparam.experiments import two_losses, two_losses_views
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ReverseFisher, ScoreMatching
 from overparam.objectives.base import Objective
-from overparam.planning import Auto
-from overparam.teachers import Gaussian
-from overparam.trajectory import Trajectory, log_spaced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,12 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["ForwardVsReverseResult", "Run", "forward_vs_reverse"]
 
 NAME = "tyurin2026.forward_vs_reverse"
-CLOSE = 0.3  # distance of the one that is near
 LOSSES: dict[str, type[Objective]] = {"forward": ScoreMatching, "reverse": ReverseFisher}
+#: What the flows start from.
+STARTS: dict[str, two_losses.Start] = {
+    "tight cluster": two_losses.cluster, "one near, others far": two_losses.one_near, "random directions": two_losses.on_sphere}
+LATE = 10.0  # times n: from here on the law of far parameters is drawn
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(two_losses.Run):
     """One flow.
 
     Attributes
@@ -45,33 +42,39 @@ class Run:
     regime : Regime
     """
 
-    start: str
-    loss: str
-    trajectory: Trajectory
-    regime: regimes.Regime
-
-    @property
-    def name(self) -> str:
-        """Start and loss in words."""
-        return f"{self.start}, {self.loss}"
-
-    @property
-    def farthest(self) -> np.ndarray:
-        """(T,) distance of the farthest parameter from the target at the records."""
-        return regimes.distances(self.trajectory).max(axis=1)
-
     @property
     def spread(self) -> np.ndarray:
         """(T,) largest deviation from the parameters' mean at the records."""
         return np.array([np.linalg.norm(_centred(state), axis=1).max() for state in self.trajectory.states])
 
+    @property
+    def law(self) -> np.ndarray:
+        r"""(T,) what the loss should be, with no fitted constant; NaN where no law holds.
+
+        Near the target, either loss: :math:`rn^2/(64t^2)`, r the number of directions that shrink. Those that stay as small as they
+        were leave a mean that comes home linearly under the reverse loss, :math:`\|\bar\mu(0)\|^2e^{-4t/n}`. Far parameters under the
+        forward one: :func:`overparam.experiments.zhang2025.laws.far_parameters`.
+        """
+        traj, n = self.trajectory, self.trajectory.n
+        times = np.where(traj.times > 0, traj.times, np.nan)
+        if self.regime.diverged:
+            far = laws.far_parameters(times, self.distances[:, list(self.regime.diverged)])
+            return np.where(times > LATE * n, far, np.nan)
+        if self.regime.k != n:
+            return np.full(len(traj), np.nan)
+        directions = laws.shrinking_directions(traj.final, float(traj.times[-1]))
+        if directions:
+            return np.where(self.farthest < 1.0, laws.all_converge(times, n, directions), np.nan)
+        mean = np.linalg.norm(traj.params[0].mean(axis=0)) ** 2 * np.exp(-4 * times / n)
+        return np.where((self.loss == "reverse") & (self.farthest > 10 * self.spread), mean, np.nan)
+
     def time_to(self, threshold: float) -> float:
-        """Flow time of the first record from which the loss stays below `threshold`; infinite if it is not below at the end."""
-        return _from_when_below(self.trajectory.times, self.trajectory.loss, threshold)
+        """Flow time from which the loss stays below `threshold`; infinite if it is not below at the end."""
+        return two_losses.time_below(self.trajectory.times, self.trajectory.loss, threshold)
 
     def time_home(self, distance: float) -> float:
         """As :meth:`time_to`, for the farthest parameter to be within `distance` of the target."""
-        return _from_when_below(self.trajectory.times, self.farthest, distance)
+        return two_losses.time_below(self.trajectory.times, self.farthest, distance)
 
 
 def _centred(state: Any) -> np.ndarray:
@@ -79,15 +82,8 @@ def _centred(state: Any) -> np.ndarray:
     return (state.deviations - state.deviations.mean(axis=0)) * np.exp(state.log_scale)
 
 
-def _from_when_below(times: np.ndarray, values: np.ndarray, threshold: float) -> float:
-    above = np.flatnonzero(~(values < threshold))
-    if not above.size:
-        return float(times[0])
-    return float("inf") if above[-1] == len(values) - 1 else float(times[above[-1] + 1])
-
-
 @dataclass(frozen=True, eq=False)
-class ForwardVsReverseResult(ExperimentResult):
+class ForwardVsReverseResult(two_losses.TwoLossesResult):
     """Result of :func:`forward_vs_reverse`.
 
     Attributes
@@ -100,130 +96,58 @@ class ForwardVsReverseResult(ExperimentResult):
         Where Ctrl-C came, in words; empty if it did not.
     """
 
-    runs: tuple[Run, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
-
-    def finished(self) -> ForwardVsReverseResult | None:
-        """Return the result without the run that Ctrl-C cut short; None if no run came to its end."""
-        whole = tuple(run for run in self.runs if run.trajectory.status != "interrupted")
-        return replace(self, runs=whole) if whole else None
-
-    def run(self, start: str, loss: str) -> Run:
-        """The run from `start` on `loss`."""
-        for run in self.runs:
-            if (run.start, run.loss) == (start, loss):
-                return run
-        raise ValueError(f"there is no run {start!r} on {loss!r}; there are: {'; '.join(run.name for run in self.runs)}")
-
     def figure(self) -> Figure:
-        """Return the picture: for each start the distances under both losses above the losses themselves."""
-        from matplotlib.figure import Figure
-
-        starts = list(dict.fromkeys(run.start for run in self.runs))
-        figure = Figure(figsize=(2.9 * max(len(starts), 1) + 0.4, 4.8), layout="constrained")
-        axes = figure.subplots(2, max(len(starts), 1), squeeze=False, sharex=True, sharey="row")
-        for column, start in enumerate(starts):
-            top, bottom = axes[:, column]
-            for run in self.runs:
-                if run.start != start:
-                    continue
-                colour = plotting.COLOURS[list(LOSSES).index(run.loss)]
-                times = run.trajectory.times
-                later, label = times > 0, f"{run.loss}: $k={'?' if run.regime.k is None else run.regime.k}$"
-                top.plot(times[later], regimes.distances(run.trajectory)[later], color=colour, linewidth=1.0)
-                bottom.plot(times[later], run.trajectory.loss[later], color=colour, linewidth=1.6, label=label)
-            bottom.axhline(self.settings["threshold"], color="0.5", linestyle=":", linewidth=1)
-            top.set_title(start, fontsize="medium")
-            top.set_yscale("log")
-            bottom.set_xlabel("flow time $t$")
-            bottom.set_xscale("log")
-            bottom.set_yscale("log")
-            bottom.legend(frameon=False, fontsize="small", loc="lower left", handlelength=1.4)
-        axes[0, 0].set_ylabel(r"distance $\|\mu_i-\mu^*\|$")
-        axes[1, 0].set_ylabel("the loss descended")
-        for letter, ax in zip("abcdefgh", axes.ravel()):
-            ax.text(0.0, 1.02, letter, transform=ax.transAxes, fontweight="bold", ha="left", va="bottom")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize="small")
-        return figure
+        """Return the picture: for each start the distances under both losses above the losses themselves and their laws."""
+        return two_losses_views.panels(self, lambda run: run.trajectory.loss, "the loss descended", lambda run: run.law, "log")
 
     def to_xarray(self) -> Dataset:
         """Return the data over run and record; NaN behind the last record of a run."""
-        import xarray
-
-        longest = max((len(run.trajectory) for run in self.runs), default=0)
-        fields = {name: np.full((len(self.runs), longest), np.nan) for name in ("time", "loss", "loss_error", "spread")}
-        norms = np.full((len(self.runs), longest, self.settings["n"]), np.nan)
-        for row, run in enumerate(self.runs):
-            traj = run.trajectory
-            for name, values in zip(fields, (traj.times, traj.loss, traj.loss_error, run.spread), strict=True):
-                fields[name][row, :len(traj)] = values
-            norms[row, :len(traj)] = regimes.distances(traj)
-        data: dict[str, Any] = {name: (("run", "record"), values) for name, values in fields.items()}
-        facts = {"start": [run.start for run in self.runs], "objective": [run.loss for run in self.runs],
-                 "status": [run.trajectory.status for run in self.runs],
-                 "converged": [np.nan if run.regime.k is None else run.regime.k for run in self.runs],
-                 "time_to_threshold": [run.time_to(self.settings["threshold"]) for run in self.runs],
-                 "time_home": [run.time_home(self.settings["home"]) for run in self.runs]}
-        data |= {"norm": (("run", "record", "parameter"), norms)} | {name: ("run", values) for name, values in facts.items()}
-        return xarray.Dataset(data, attrs=self.attributes())
+        return two_losses_views.dataset(self, {"spread": lambda run: run.spread, "law": lambda run: run.law},
+                                        {"time_to_threshold": lambda run: run.time_to(self.settings["threshold"]),
+                                         "time_home": lambda run: run.time_home(self.settings["home"])})
 
     def summary(self) -> str:
         """Return a table with a row for each run."""
-        threshold, home = self.settings["threshold"], self.settings["home"]
+        threshold, home, n = self.settings["threshold"], self.settings["home"], self.settings["n"]
+        within = f"all within {home:g}"
         lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
-                 f"{'start':<22}{'loss':<9}{'k':>3} of {self.settings['n']}  {'farthest':>9}  {'largest spread':>14}  {'its loss':>10}  "
-                 f"time to loss < {threshold:g}  all within {home:g}"]
+                 f"{'start':<22}{'loss':<9}{f'k of {n}':>7}  {'farthest':>9}  {'spread: first':>13} {'largest':>9}  {'its loss':>9}  "
+                 f"{'/ law':>6}  {f'time to < {threshold:g}':>16}  {within:>16}"]
         for run in self.runs:
-            traj = run.trajectory
-            k = "?" if run.regime.k is None else str(run.regime.k)
+            traj, spread = run.trajectory, run.spread
             times = ["never" if np.isinf(time) else format(time, ".4g") for time in (run.time_to(threshold), run.time_home(home))]
-            lines.append(f"{run.start:<22}{run.loss:<9}{k:>3}     {run.farthest[-1]:>11.4g}  {run.spread.max():14.4g}  "
-                         f"{traj.loss[-1]:10.3e}  {times[0]:>{15 + len(format(threshold, 'g'))}}  {times[1]:>10}")
+            ratio = "-" if np.isnan(run.law[-1]) else format(traj.loss[-1] / run.law[-1], ".4f")
+            lines.append(f"{run.start:<22}{run.loss:<9}{run.k:>7}  {run.farthest[-1]:9.3g}  {spread[0]:13.3g} {spread.max():9.3g}  "
+                         f"{traj.loss[-1]:9.3g}  {ratio:>6}  {times[0]:>16}  {times[1]:>16}")
             if traj.status != "completed":
                 lines.append(f"  {traj.status}: {traj.message}")
-        lines += ["", "k: parameters that converge. Each loss is the one that was descended: the forward one is near 0 with all but one of",
-                  "the parameters far, so that the distance of the farthest is what compares them."]
+        lines += ["", "k: parameters that converge. farthest: distance of the farthest from the target at the end. its loss: the one",
+                  "descended; the forward one is near 0 with all but one far, so that the farthest is what compares them.",
+                  f"times: from when the loss stays below {threshold:g}, from when all parameters are within {home:g} of the target.",
+                  "/ law: r n^2/(64 t^2) where all converge in r directions, (16/t) sum 1/(r_i^2 - 16) over far parameters (no fit)."]
+        lines += [_linear(run) for run in self.runs if (run.start, run.loss) == ("tight cluster", "reverse")]
         if self.interrupted:
             lines += ["", f"interrupted {self.reached}: these are the runs as far as they came"]
         return "\n".join(lines)
 
 
-def _cluster(settings: dict[str, Any]) -> np.ndarray:
-    centre = np.zeros(settings["d"])
-    centre[0] = settings["M"]
-    return init.cluster(settings["n"], center=centre, scale=settings["scale"], rng=settings["seed"])
-
-
-def _one_near(settings: dict[str, Any]) -> np.ndarray:
-    params = _sphere(settings)
-    params[0] *= CLOSE / settings["M"]
-    return params
-
-
-def _sphere(settings: dict[str, Any]) -> np.ndarray:
-    return init.on_sphere(settings["n"], settings["M"], settings["d"], rng=settings["seed"])
-
-
-#: What the flows start from.
-STARTS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
-    "tight cluster": _cluster, "one near, others far": _one_near, "random directions": _sphere}
+def _linear(run: Run) -> str:
+    """What the tight cluster's rate is while it is farther from the target than it is wide."""
+    times, far = run.trajectory.times, (run.farthest > 10 * run.spread) & (run.trajectory.times > 0)
+    if np.count_nonzero(far) < 2:
+        return "tight cluster, reverse: as wide as it is far, so that it has no rate"
+    first, last = np.flatnonzero(far)[[0, -1]]
+    early, late = (np.linalg.norm(run.trajectory.params[record].mean(axis=0)) for record in (first, last))
+    rate = np.log(early / late) / (times[last] - times[first])
+    return (f"tight cluster, reverse: its mean's distance falls like e^(-a t) up to t = {times[last]:.3g}, a = {rate:.4f} "
+            f"(2/n = {2 / run.trajectory.n:.4f}), and its spread grows by a factor {run.spread.max() / run.spread[0]:.4f}")
 
 
 def _checked(n: Any, d: Any, M: Any, scale: Any, t_end: Any, threshold: Any, home: Any, seed: Any, tol: Any, rtol: Any, records: Any,
              progress: Any) -> dict[str, Any]:
-    """The settings, converted, in the order in which they are written down."""
-    check_progress(progress)
-    return {"n": check_integer(n, "n", minimum=2), "d": check_integer(d, "d", minimum=1), "M": check_positive(M, "M"),
-            "scale": check_positive(scale, "scale"), "t_end": check_positive(t_end, "t_end"),
-            "threshold": check_positive(threshold, "threshold"), "home": check_positive(home, "home"),
-            "seed": check_integer(seed, "seed", minimum=0), "tol": Auto(tol=tol).tol,
-            "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2), "records": check_integer(records, "records", minimum=10)}
+    """The settings, converted."""
+    return {**two_losses.checked(n, d, M, scale, t_end, threshold, seed, tol, rtol, records, progress),
+            "home": check_positive(home, "home")}
 
 
 @register(NAME, check=_checked, result=ForwardVsReverseResult)
@@ -281,20 +205,5 @@ def forward_vs_reverse(n: int = 3, d: int = 2, M: float = 6.0, scale: float = 1e
     [1, 3]
     """
     settings = _checked(n, d, M, scale, t_end, threshold, home, seed, tol, rtol, records, progress)
-    rule, teacher = Auto(tol=settings["tol"]), Gaussian(np.zeros(settings["d"]))
-    runs: list[Run] = []
-    where = "before any run"
-    try:
-        for start, make in STARTS.items():
-            for loss, kind in LOSSES.items():
-                where = f"in the run {start}, {loss}"
-                traj = gradient_flow(kind(teacher, rule=rule), make(settings), t_end=settings["t_end"], rtol=settings["rtol"],
-                                     record=log_spaced(settings["records"]), progress=progress)
-                runs.append(Run(start, loss, traj, regimes.classify(traj)))
-                if traj.status == "interrupted":
-                    raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        if not runs:
-            raise KeyboardInterrupt(where) from None
-        return ForwardVsReverseResult(NAME, settings, tuple(runs), where)
-    return ForwardVsReverseResult(NAME, settings, tuple(runs))
+    runs, where = two_losses.follow(LOSSES, STARTS, settings, progress, lambda run: Run(**vars(run)))
+    return ForwardVsReverseResult(NAME, settings, runs, stopped=where)

@@ -16,8 +16,8 @@ except ImportError as _error:
 from overparam import init
 from overparam._version import __version__
 from overparam.data_sets import DataSet
-from overparam.drivers import em, gradient_descent, gradient_flow, sgd
-from overparam.objectives import KLDivergence, Objective, ReverseFisher, ScoreMatching
+from overparam.drivers import em, gradient_descent, gradient_flow, momentum, sgd
+from overparam.objectives import KLDivergence, MatrixFactorization, Objective, ReverseFisher, ScoreMatching
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
 from overparam.sampling import MonteCarlo, Sobol, Stratified
@@ -27,10 +27,10 @@ from overparam.trajectory import Trajectory, every, load, log_spaced
 from overparam.verification import verify
 
 __all__ = [
-    "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MonteCarlo", "Objective", "ReverseFisher", "Rule",
+    "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective", "ReverseFisher", "Rule",
     "ScoreMatching", "Sobol",
     "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "distances", "em", "every", "experiments",
-    "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "plotting", "rates", "regimes", "sgd", "stationary", "theory",
+    "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory",
     "verify",
 ]
 

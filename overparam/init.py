@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from overparam._matrix_starts import balanced_gaussian, small_gaussian
 from overparam._mixture_starts import bad_region, from_teacher, on_sphere
 from overparam._validation import check_array, check_integer, check_params, check_positive, check_real, check_rng
 from overparam.state import State
 from overparam.teachers import Gaussian
 
-__all__ = ["around", "bad_region", "cluster", "exponentially_small", "from_teacher", "gaussian", "log_radius", "on_sphere", "one_offset",
-           "symmetric_pair"]
+__all__ = ["around", "bad_region", "balanced_gaussian", "cluster", "exponentially_small", "from_teacher", "gaussian", "log_radius",
+           "on_sphere", "one_offset", "small_gaussian", "symmetric_pair"]
 
 #: Below this, products with numbers of order 1 lose digits to the denormal range of float64.
 SMALLEST = 1e-300

@@ -7,12 +7,13 @@ from typing import Any
 from overparam._validation import check_choice
 from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
 from overparam.objectives.kl import KLDivergence
+from overparam.objectives.matrix_factorization import MatrixFactorization
 from overparam.objectives.reverse_fisher import ReverseFisher
 from overparam.objectives.score_matching import ScoreMatching
 
-__all__ = ["BUILT_IN", "Estimate", "Evaluation", "KLDivergence", "Objective", "Plan", "ReverseFisher", "ScoreMatching", "from_description"]
+__all__ = ["BUILT_IN", "Estimate", "Evaluation", "KLDivergence", "MatrixFactorization", "Objective", "Plan", "ReverseFisher", "ScoreMatching", "from_description"]
 
-BUILT_IN = (ScoreMatching, KLDivergence, ReverseFisher)
+BUILT_IN = (ScoreMatching, KLDivergence, ReverseFisher, MatrixFactorization)
 
 
 def from_description(description: dict[str, Any]) -> Objective:

@@ -17,7 +17,7 @@ from overparam import init
 from overparam._version import __version__
 from overparam.data_sets import DataSet
 from overparam.drivers import em, gradient_descent, gradient_flow, momentum, sgd
-from overparam.objectives import KLDivergence, MatrixFactorization, Objective, ReverseFisher, ScoreMatching
+from overparam.objectives import KLDivergence, MatrixFactorization, Objective, ReverseFisher, ScoreMatching, TimeAveraged
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
 from overparam.sampling import MonteCarlo, Sobol, Stratified
@@ -27,11 +27,10 @@ from overparam.trajectory import Trajectory, every, load, log_spaced
 from overparam.verification import verify
 
 __all__ = [
-    "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective", "ReverseFisher", "Rule",
-    "ScoreMatching", "Sobol",
-    "State", "Stratified", "Teacher", "TooHardError", "Trajectory", "Trapezoid", "__version__", "distances", "em", "every", "experiments",
-    "gradient_descent", "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory",
-    "verify",
+    "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective",
+    "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError", "Trajectory",
+    "Trapezoid", "__version__", "distances", "em", "every", "experiments", "gradient_descent", "gradient_flow", "init", "load",
+    "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
 ]
 
 _LAZY = ("distances", "experiments", "plotting", "rates", "regimes", "stationary", "theory")

@@ -10,10 +10,14 @@ from overparam.objectives.kl import KLDivergence
 from overparam.objectives.matrix_factorization import MatrixFactorization
 from overparam.objectives.reverse_fisher import ReverseFisher
 from overparam.objectives.score_matching import ScoreMatching
+from overparam.objectives.time_averaged import TimeAveraged
 
-__all__ = ["BUILT_IN", "Estimate", "Evaluation", "KLDivergence", "MatrixFactorization", "Objective", "Plan", "ReverseFisher", "ScoreMatching", "from_description"]
+__all__ = [
+    "BUILT_IN", "Estimate", "Evaluation", "KLDivergence", "MatrixFactorization", "Objective", "Plan", "ReverseFisher", "ScoreMatching",
+    "TimeAveraged", "from_description",
+]
 
-BUILT_IN = (ScoreMatching, KLDivergence, ReverseFisher, MatrixFactorization)
+BUILT_IN = (ScoreMatching, KLDivergence, ReverseFisher, MatrixFactorization, TimeAveraged)
 
 
 def from_description(description: dict[str, Any]) -> Objective:

@@ -30,7 +30,7 @@ import numpy as np
 
 from overparam import _toml, init
 from overparam._arguments import Call, Place, checked, parameters, signature
-from overparam._validation import check_choice, check_params, check_real
+from overparam._validation import check_array, check_choice, check_real
 from overparam._version import __version__
 from overparam.data_sets import DataSet
 from overparam.drivers import BY_NAME
@@ -254,7 +254,7 @@ def _rule(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -> R
 
 
 def _params(params: list) -> np.ndarray:
-    return check_params(params)
+    return check_array(params, "params", ndim=(1, 2, 3))  # how many axes there are to be is the objective's business
 
 
 def _state(centre: list, deviations: list, log_scale: float = 0.0) -> State:

@@ -82,9 +82,14 @@ def test_every_driver_runs_and_what_is_saved_repeats_it(table):
     np.testing.assert_array_equal(again.run(progress=False).final, first.final)
 
 
+OWN_TABLES = {"MatrixFactorization": ('objective = {kind = "MatrixFactorization", target = [[1.0, 0.0], [0.0, 2.0]], depth = 3}',
+                                      'start = {kind = "balanced_gaussian", depth = 3, d = 2, scale = 0.3, rng = 0}',
+                                      'driver = {kind = "gradient_descent", step_size = 0.01, steps = 20}')}
+
+
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in BUILT_IN])
 def test_every_objective_is_known(kind):
-    problem = made(WHOLE, f'[objective]\nkind = "{kind}"\n[rule]\ntol = 1e-6')
+    problem = made(*OWN_TABLES.get(kind, (WHOLE, f'[objective]\nkind = "{kind}"\n[rule]\ntol = 1e-6')))
     run = problem.run(progress=False)
     assert run.status == "completed" and run.problem["kind"] == kind and run.loss[-1] < run.loss[0]
     assert config.loads(problem.dump()).dump() == problem.dump()
@@ -162,7 +167,7 @@ def test_what_is_registered_is_known(monkeypatch):
     assert made(TEACHER, START, 'driver = {kind = "still", steps = 3}').run() == 3
 
 
-@pytest.mark.parametrize("name", [name for name in op.init.__all__ if name != "log_radius"])
+@pytest.mark.parametrize("name", [name for name in op.init.__all__ if name not in ("log_radius", "small_gaussian", "balanced_gaussian")])
 def test_every_start_of_op_init_is_known(name):
     needed = {"n": "3", "radius": "2.0", "center": "[1.0, 0.0]", "mean": "[1.0, 0.0]", "scale": "0.1",
               "deviations": "[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]",
@@ -172,6 +177,17 @@ def test_every_start_of_op_init_is_known(name):
     problem = made(TEACHER, f'start = {{kind = "{name}", {arguments}}}')
     assert op.State.of(problem.start).n == 3
     np.testing.assert_array_equal(op.State.of(config.loads(problem.dump()).start).params, op.State.of(problem.start).params)
+
+
+@pytest.mark.parametrize("name", ["small_gaussian", "balanced_gaussian"])
+def test_starts_of_matrices_are_known(name):
+    problem = made(OWN_TABLES["MatrixFactorization"][0], f'start = {{kind = "{name}", depth = 3, d = 2, scale = 0.1}}')
+    assert problem.start.shape == (3, 2, 2)
+    np.testing.assert_array_equal(config.loads(problem.dump()).start, problem.start)
+    written = made(OWN_TABLES["MatrixFactorization"][0], f"start = {{params = {problem.start.tolist()}}}")
+    np.testing.assert_array_equal(written.start, problem.start)
+    with pytest.raises(ValueError, match=r"\[start\] params must have 3 dimension"):
+        made(OWN_TABLES["MatrixFactorization"][0], "start = {params = [[1.0, 2.0]]}")
 
 
 def test_arguments_of_noise_are_the_teachers_own(monkeypatch):

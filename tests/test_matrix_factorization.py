@@ -1,5 +1,7 @@
 """Deep matrix factorization: value and gradient against other methods, bounds, starts, runs."""
 
+import itertools
+
 import mpmath
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def loss(objective, factors):
     for factor in factors[1:]:
         product = factor @ product
     total = 0.5 * np.linalg.norm(objective.target - product) ** 2
-    for one, two in zip(factors[:-1], factors[1:]):
+    for one, two in itertools.pairwise(factors):
         total += objective.balance / 4 * np.linalg.norm(one @ one.conj().T - two.conj().T @ two) ** 2
     return total
 
@@ -37,7 +39,7 @@ def gradient(objective, factors):
             found = factor @ found
         return found
 
-    apart = [np.zeros((d, d)), *(one @ one.conj().T - two.conj().T @ two for one, two in zip(factors[:-1], factors[1:])), np.zeros((d, d))]
+    apart = [np.zeros((d, d)), *(one @ one.conj().T - two.conj().T @ two for one, two in itertools.pairwise(factors)), np.zeros((d, d))]
     rest = objective.target - product(factors)
     return np.stack([-product(factors[j + 1:]).conj().T @ rest @ product(factors[:j]).conj().T
                      + objective.balance * (apart[j + 1] @ factors[j] - factors[j] @ apart[j]) for j in range(depth)])
@@ -84,7 +86,7 @@ def test_bounds_hold_against_exact_arithmetic(complex, seed):
             target[index] = mpmath.mpc(objective.target[index].real, objective.target[index].imag)
         balance = mpmath.mpf(objective.balance)
         rest = target - exact[2] * exact[1] * exact[0]
-        apart = [mpmath.zeros(2), *(a * a.H - b.H * b for a, b in zip(exact[:-1], exact[1:])), mpmath.zeros(2)]
+        apart = [mpmath.zeros(2), *(a * a.H - b.H * b for a, b in itertools.pairwise(exact)), mpmath.zeros(2)]
         square = lambda m: sum(abs(entry) ** 2 for entry in m)  # noqa: E731
         value = square(rest) / 2 + balance / 4 * sum(map(square, apart))
         one = mpmath.eye(2)
@@ -122,7 +124,7 @@ def test_balanced_starts_are_balanced_and_flow_without_the_term_keeps_them_so(co
     objective = op.MatrixFactorization(np.eye(3), depth=4, balance=0.0)
 
     def apart(W):
-        return max(np.abs(one @ one.conj().T - two.conj().T @ two).max() for one, two in zip(W[:-1], W[1:]))
+        return max(np.abs(one @ one.conj().T - two.conj().T @ two).max() for one, two in itertools.pairwise(W))
 
     assert apart(start) < 1e-15
     flow = op.gradient_flow(objective, start, t_end=10.0, rtol=1e-10)

@@ -63,6 +63,7 @@ class ClosedFormPlan(Plan):
         from overparam._core.descent import REASONS, burst
 
         centre, deviations = np.zeros(state.k), np.array(state.coordinates)
-        done, code, value = burst(self._capsule, centre, deviations, step_size, steps, False, *self._box, np.zeros(state.n), -np.inf, ceiling)
+        done, code, value = burst(self._capsule, centre, deviations, step_size, steps, False, *self._box, np.zeros(state.n), -np.inf,
+                                  ceiling)
         reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged"}.get(code, "not_finite")
         return Burst(state.moved(centre, deviations), done, reason, value)

@@ -6,8 +6,9 @@ from overparam.drivers.descent import gradient_descent
 from overparam.drivers.expectation_maximization import em
 from overparam.drivers.flow import gradient_flow
 from overparam.drivers.minibatch import sgd
+from overparam.drivers.momentum import momentum
 
-__all__ = ["BY_NAME", "em", "gradient_descent", "gradient_flow", "sgd"]
+__all__ = ["BY_NAME", "em", "gradient_descent", "gradient_flow", "momentum", "sgd"]
 
 #: What begins a run, by the name that the trajectory carries: called with (objective, params0, **settings).
-BY_NAME: dict[str, Callable] = {function.__name__: function for function in (gradient_descent, gradient_flow, sgd, em)}
+BY_NAME: dict[str, Callable] = {function.__name__: function for function in (gradient_descent, gradient_flow, momentum, sgd, em)}

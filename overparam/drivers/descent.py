@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_positive
+from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
+from overparam.drivers._velocity import VelocityStepper
 from overparam.drivers.loop import (
     Advance,
     Stepper,
@@ -76,9 +77,9 @@ class _Descent(Stepper):
         return step * self._step_size
 
 
-def gradient_descent(objective: Objective, params0: Any, *, step_size: float, steps: int, record: Schedule | None = None,
-                     stop: Callable | None = None, observe: dict[str, Callable] | None = None,
-                     progress: bool | None = None) -> Trajectory | list[Trajectory]:
+def gradient_descent(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int,
+                     precondition: str | None = None, record: Schedule | None = None, stop: Callable | None = None,
+                     observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Gradient descent :math:`\mu_i \leftarrow \mu_i - \eta\,\nabla_{\mu_i}L(\mu)` with exact gradients.
 
     Parameters
@@ -88,10 +89,15 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
         The start. A batch, (R, n, d) array or list of States, gives a list of R trajectories. A State with a ``log_scale``, whose
         deviations are below float64's range, needs equal weights: its deviations are followed by their linear law until float64
         holds them, and ``trajectory.log_scales`` says how far.
-    step_size : float
-        :math:`\eta > 0`.
+    step_size : float or function
+        :math:`\eta > 0`; or a schedule, :math:`\eta_\tau` = ``step_size(tau)``, not below 0, of the steps taken so far (0 at the first),
+        that depends on nothing else. Saved files keep its name only: ``extend(steps=..., step_size=function)`` needs it again.
     steps : int
         Number of steps, at least 0.
+    precondition : "weights", optional
+        Divide every row by the student's weight: :math:`\mu_i\leftarrow\mu_i-\frac{\eta}{\pi_i}\nabla_{\mu_i}L`. Parameters at one place
+        then keep together whatever their weights are, up to rounding, which unequal weights leave in their differences. With equal
+        weights it is descent with the step size :math:`n\eta`.
     record : Schedule, optional
         ``log_spaced(200)`` by default, or ``every(k)``. The first and last step are always recorded.
     stop : function, optional
@@ -105,7 +111,7 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
     Returns
     -------
     Trajectory
-        However the run ended: see its ``status`` and ``message``. Times are in flow time :math:`\eta\tau`.
+        However the run ended: see its ``status`` and ``message``. Times are flow times, :math:`\eta\tau` or the sum of the step sizes.
 
     Raises
     ------
@@ -120,30 +126,30 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float, st
     >>> traj.status, bool(traj.loss[-1] < traj.loss[0])
     ('completed', True)
     """
-    settings = {"step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
+    settings = {"step_size": check_step_size(step_size), "steps": check_steps(steps), "precondition": check_precondition(precondition),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     return for_each_start(_descend, objective, params0, **settings)
 
 
-def _descend(objective: Objective, params0: Any, *, step_size: float, steps: int, record: Schedule, first_step: int = 0,
-             first_loss: float | None = None, **options: Any) -> Trajectory:
-    state = start_of(objective, params0)
-    return run(_Descent(objective, step_size), objective, state, driver="gradient_descent",
-               schedule=steps_to_record(record, steps, first_step), first_loss=first_loss,
-               settings={"step_size": step_size, "steps": first_step + steps, "record": record.describe()}, **options)
+def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, record: Schedule,
+             precondition: str | None = None, first_step: int = 0, first_loss: float | None = None, **options: Any) -> Trajectory:
+    state, sizes = start_of(objective, params0), StepSizes(step_size)
+    plain = sizes.constant is not None and precondition is None
+    stepper = _Descent(objective, sizes.constant) if plain else VelocityStepper(objective, sizes, factors_of(objective, state.n, precondition),
+                                                                                first_step=first_step)
+    settings = {**sizes.settings(), "steps": first_step + steps, "record": record.describe()}
+    return run(stepper, objective, state, driver="gradient_descent", schedule=steps_to_record(record, steps, first_step),
+               first_loss=first_loss, settings=settings if precondition is None else {**settings, "precondition": precondition}, **options)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, step_size: float | None = None, record: Schedule | None = None,
+def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None,
             stop: Callable | None = None, observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps; settings that are not given stay."""
     stored = trajectory.settings
-    if step_size is not None and step_size != stored["step_size"]:
-        raise ValueError(f"step_size of a run that is extended must stay {stored['step_size']!r}, or its times would not fit; got "
-                         f"{step_size!r}. Start a new run from trajectory.final_state instead")
-    return _descend(trajectory.objective, trajectory.final_state, step_size=stored["step_size"],
-                    steps=check_steps(steps),
+    return _descend(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
+                    steps=check_steps(steps), precondition=stored.get("precondition"),
                     record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                     stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
                     first_loss=trajectory.continuation.get("first_loss"))

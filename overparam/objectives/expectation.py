@@ -10,6 +10,7 @@ import numpy as np
 
 from overparam import _softmax
 from overparam._validation import check_array, check_real, check_weights
+from overparam.covariance import CovarianceGaussian
 from overparam.data_sets import DataSet
 from overparam.geometry import reduce_state
 from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
@@ -81,6 +82,9 @@ class Expectation(Objective):
     #: The same over the points of a data set.
     data_sums: ClassVar[type[DataSums]]
 
+    #: Whether the teacher may be a Gaussian with a covariance other than the identity.
+    takes_covariance: ClassVar[bool] = False
+
     #: The noise time, where it was given as t > 0; None where the teacher may have been put at one before.
     noise_time: float | None = None
 
@@ -88,7 +92,9 @@ class Expectation(Objective):
         if not isinstance(teacher, Teacher):
             raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
         self._data = isinstance(teacher, DataSet)
-        if not (self._data or hasattr(teacher, "means")):
+        if isinstance(teacher, CovarianceGaussian) and not self.takes_covariance:
+            raise ValueError(f"{type(self).__name__} needs a teacher of identity covariance; got {teacher!r}. op.ScoreMatching takes others")
+        if not (self._data or hasattr(teacher, "means") or self.takes_covariance and isinstance(teacher, CovarianceGaussian)):
             raise ValueError(f"{type(teacher).__name__} has no means: exact rules need an op.Gaussian or op.GaussianMixture")
         if rule is not None and not isinstance(rule, Rule):
             raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")

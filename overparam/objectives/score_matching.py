@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from overparam.objectives.covariance_objective import AgainstCovariance
 from overparam.objectives.data_plan import ScoreMatchingSums
-from overparam.objectives.expectation import Expectation
 from overparam.objectives.integrands import ScoreMatchingIntegrands
 
 __all__ = ["ScoreMatching"]
 
 
-class ScoreMatching(Expectation):
+class ScoreMatching(AgainstCovariance):
     r"""Population score-matching loss of a mixture of n identity-covariance Gaussians.
 
     .. math:: L(\mu) = \mathbb E_{x\sim p^*}\Big\|\sum_{i=1}^n w_i(x)\,\mu_i - x - s^*(x)\Big\|^2,\qquad
               w_i(x) = \frac{\pi_i\varphi(x-\mu_i)}{\sum_j\pi_j\varphi(x-\mu_j)}
 
-    with :math:`s^*` the teacher's score; for a single Gaussian :math:`x+s^*(x)=\mu^*`. There is no factor 1/2. The gradient is
+    with :math:`s^*` the teacher's score; for a single Gaussian :math:`x+s^*(x)=\mu^*`, with a covariance
+    :math:`x-\Sigma^{-1}(x-\mu^*)`. There is no factor 1/2. The gradient is
 
     .. math:: \nabla_{\mu_i}L = 2\,\mathbb E\big[w_i D + w_i\,\langle\mu_i-v, D\rangle\,(x-\mu_i)\big],\qquad
               v = \sum_j w_j\mu_j,\quad D = v - x - s^*(x).

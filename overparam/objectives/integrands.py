@@ -140,6 +140,5 @@ def compiled(measure: Measure, log_weights: np.ndarray, likelihood: bool) -> Any
         axes = measure.grid.axes
         return Evaluator.from_tensor(np.concatenate([axis.nodes for axis in axes]), np.concatenate([axis.weights for axis in axes]),
                                      np.array([axis.order for axis in axes], dtype=np.intp), measure.target, log_weights, likelihood)
-    target = measure.target[:, None] if measure.target.ndim == 1 else measure.target.T
-    return Evaluator.from_nodes(np.ascontiguousarray(measure.nodes.T), measure.weights, np.ascontiguousarray(target), log_weights,
-                                likelihood, measure.log_teacher)
+    nodes, target = measure.columns
+    return Evaluator.from_nodes(nodes, measure.weights, target, log_weights, likelihood, measure.log_teacher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +38,12 @@ class Measure:
     log_teacher: np.ndarray | None = None
     teacher: np.ndarray | None = None
     grids: tuple[Grid, ...] = ()
+
+    @cached_property
+    def columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes (k, N) and targets (k, N) or (k, 1), as kernels read them."""
+        target = self.target[:, None] if self.target.ndim == 1 else self.target.T
+        return np.ascontiguousarray(self.nodes.T), np.ascontiguousarray(target)
 
     @classmethod
     def of(cls, layout: Layout, frame: Frame) -> Measure:

@@ -1,7 +1,7 @@
 r"""Expected responsibilities :math:`E[w_i]` on a plan's nodes: what expectation maximisation needs beside the gradient.
 
 A plan is made for one set of weights. Its nodes serve others, which is what `weights` are for: those of a student whose weights move
-from step to step. Whether they still serve well is for :func:`renewed` to say; docs/numerics.md, section 14.
+from step to step. Whether they still serve well is for :func:`renewed` to say; docs/numerics.md, under "Weights that move".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from overparam.objectives.far_means import FarPlan
 from overparam.objectives.partial_plan import PartialPlan, spread_rows
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from
 from overparam.planning import Auto
-from overparam.quadrature import box
+from overparam.quadrature import Axis, Grid, Layout, box
 from overparam.state import State
 
 __all__ = ["Apart", "Shares", "apart", "meets", "renewed", "reweighted", "shares"]
@@ -27,6 +27,7 @@ __all__ = ["Apart", "Shares", "apart", "meets", "renewed", "reweighted", "shares
 _FULL = 0.7  # part of the tolerance up to which an error leaves room to go on
 _FALL = 0.1  # of a row against its share, before it is looked at again; from the error that is known then it may be less
 _SHRUNK = 0.5  # part of the spread that was planned for, below which a plan has more nodes than it needs
+_TINY = np.finfo(np.float64).tiny
 _GROWTH = 1.12  # by which spreads may grow before nodes are looked at again
 
 
@@ -126,6 +127,15 @@ def renewed(plan: Plan, state: State, weights: np.ndarray) -> Plan | None:
     return None
 
 
+def _shortened(layout: Layout, lengths: np.ndarray) -> Layout:
+    """A layout whose grids end `lengths` (k,) earlier on both sides of each axis."""
+    def cut(axis: Axis, length: float) -> Axis:
+        kept = (axis.nodes >= axis.nodes[0] + length) & (axis.nodes <= axis.nodes[-1] - length)
+        return axis if length == 0 or not kept.any() else replace(axis, nodes=axis.nodes[kept], weights=axis.weights[kept])
+
+    return replace(layout, grids=tuple(Grid(tuple(map(cut, grid.axes, lengths))) for grid in layout.grids))
+
+
 @renewed.register
 def _(plan: QuadraturePlan, state: State, weights: np.ndarray) -> Plan | None:
     other = reweighted(plan, weights)
@@ -144,13 +154,15 @@ def _(plan: QuadraturePlan, state: State, weights: np.ndarray) -> Plan | None:
     layout = replace(plan._layout, **box(frame, wide, np.where(wide, 0.7 * frame.spreads, 0.0) - 1e-300, high))
     demand = other._demand(other._evaluator, other._measure, centre, deviations)[1]
     error = discretisation(layout, high, frame.teacher_spreads, demand.size, frame.offset)
-    rows, loss = truncation(layout, frame.params, deviations, frame,
+    room = layout.high - frame.params.max(axis=0)  # the means may come that much nearer to the edges, as Auto allows for
+    rows, loss = truncation(_shortened(layout, np.where(wide, room, 0.0)), frame.params, deviations, frame,
                             **other._integrands.facts(other._evaluator, other._measure, frame, centre, deviations))
     if len(error) == len(rows) + 1:  # of a tight state the edges are judged by the loss, as Auto does
         error[:-1] += rows
-    used = error / demand.targets(plan._rule.tol)
-    if not (used[:-1] <= _FULL).all():
+    targets = demand.targets(plan._rule.tol)
+    if not (error <= _FULL * targets)[:-1].all():
         return None
+    used = np.where(error > 0, error / np.maximum(targets, _TINY), 0.0)
     floors = np.where(demand.magnitudes > 4 * demand.floors, np.maximum(used / _FULL, _FALL) * demand.magnitudes, 0.0)
     other._layout, other._row_floor, other._value_floor = layout, floors[:state.n].copy(), 0.0
     found = np.empty(state.n)

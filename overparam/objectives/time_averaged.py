@@ -75,8 +75,10 @@ def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 1
     return times, weights / weights.sum()
 
 
-class _AtTime(ScoreMatching):
+class _AtTime(Expectation):
     """Score matching at one of the times, in coordinates that are those of all times but for their scale."""
+
+    integrands, data_sums = ScoreMatching.integrands, ScoreMatching.data_sums
 
     def __init__(self, teacher: Teacher, present: np.ndarray, weights: np.ndarray, means: np.ndarray) -> None:
         self.teacher, self._present, self._weights, self._means, self._data = teacher, present, weights, means, False

@@ -17,7 +17,7 @@ from overparam._validation import check_array, check_integer
 from overparam.drivers import gradient_descent, gradient_flow
 from overparam.experiments.running import in_parallel
 from overparam.experiments.settings import check_jobs, check_numbers, check_several
-from overparam.objectives import ScoreMatching
+from overparam.objectives import Objective, ScoreMatching
 from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian
@@ -146,8 +146,16 @@ class Dynamics:
         stopped = "" if traj.status in ("completed", "converged") else f" ({traj.status}: {traj.message})"
         return Fate(regime.k, regime.reason + stopped)
 
+    def objective(self, d: int) -> Objective:
+        """The loss whose regimes are asked for, in d dimensions."""
+        return ScoreMatching(Gaussian(np.zeros(d)), rule=Auto(tol=self.tol))
+
+    def decided(self, d: int) -> Callable[[Any], bool]:
+        """A new stop test, for one run."""
+        return regimes.until_decided(np.zeros(d))
+
     def _run(self, start: State, horizon: float) -> Trajectory:
-        decided = regimes.until_decided(np.zeros(start.d))
+        decided = self.decided(start.d)
         if start.d > 1:
             fast = float(start.centre @ start.centre) * np.log(10) / RECORDS / np.e  # growth between records where it is fastest, t = n/4
             traj = self._drive(start, horizon, lambda record: decided(record) or _across(record.state) < ACROSS,
@@ -155,10 +163,10 @@ class Dynamics:
             if traj.status != "converged" or regimes.count(traj) is not None:
                 return traj
             start = _on_line(traj.final_state)
-        return self._drive(start, horizon, regimes.until_decided([0.0]), RECORDS)
+        return self._drive(start, horizon, self.decided(1), RECORDS)
 
     def _drive(self, start: State, horizon: float, stop: Callable[[Any], bool], for_a_decade: float) -> Trajectory:
-        objective = ScoreMatching(Gaussian(np.zeros(start.d)), rule=Auto(tol=self.tol))
+        objective = self.objective(start.d)
         if self.step_size is None:
             return gradient_flow(objective, start, t_end=horizon, rtol=self.rtol, stop=stop, max_evaluations=MOST, progress=False,
                                  record=_records(horizon / 0.01, for_a_decade))

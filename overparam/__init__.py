@@ -16,7 +16,7 @@ except ImportError as _error:
 from overparam import init
 from overparam._version import __version__
 from overparam.data_sets import DataSet
-from overparam.drivers import em, gradient_descent, gradient_flow, momentum, sgd
+from overparam.drivers import adam, em, gradient_descent, gradient_flow, momentum, sgd
 from overparam.objectives import KLDivergence, MatrixFactorization, Objective, ReverseFisher, ScoreMatching, TimeAveraged
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
@@ -29,7 +29,7 @@ from overparam.verification import verify
 __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective",
     "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError", "Trajectory",
-    "Trapezoid", "__version__", "distances", "em", "every", "experiments", "gradient_descent", "gradient_flow", "init", "load",
+    "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "gradient_descent", "gradient_flow", "init", "load",
     "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
 ]
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
+from overparam.drivers.adaptive import adam
 from overparam.drivers.descent import gradient_descent
 from overparam.drivers.expectation_maximization import em
 from overparam.drivers.flow import gradient_flow
 from overparam.drivers.minibatch import sgd
 from overparam.drivers.momentum import momentum
 
-__all__ = ["BY_NAME", "em", "gradient_descent", "gradient_flow", "momentum", "sgd"]
+__all__ = ["BY_NAME", "adam", "em", "gradient_descent", "gradient_flow", "momentum", "sgd"]
 
 #: What begins a run, by the name that the trajectory carries: called with (objective, params0, **settings).
-BY_NAME: dict[str, Callable] = {function.__name__: function for function in (gradient_descent, gradient_flow, momentum, sgd, em)}
+BY_NAME: dict[str, Callable] = {function.__name__: function for function in (gradient_descent, gradient_flow, momentum, adam, sgd, em)}

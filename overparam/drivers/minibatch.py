@@ -1,13 +1,16 @@
-"""Stochastic gradient descent: the papers' own experiments, with fresh draws from the teacher at every step."""
+"""Stochastic gradient descent: the papers' own experiments, with fresh draws from the teacher, and epochs over a data set."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_integer, check_positive, check_rng
+from overparam._validation import check_choice, check_integer, check_rng
+from overparam.data_sets import DataSet
+from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers.loop import (
     Advance,
     Stepper,
@@ -20,47 +23,140 @@ from overparam.drivers.loop import (
     steps_to_record,
 )
 from overparam.objectives.base import Evaluation, Objective
+from overparam.objectives.expectation import Expectation
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
 __all__ = ["sgd"]
 
 
-class _Minibatch(Stepper):
-    """One fresh batch a step, in full coordinates: the draws leave the span."""
+class _Batches(ABC):
+    """Where the batches come from."""
 
-    def __init__(self, objective: Objective, step_size: float, batch_size: int, rng: np.random.Generator,
-                 look_rng: np.random.Generator) -> None:
-        self._objective, self._step_size, self._batch_size = objective, step_size, batch_size
-        self._rng, self._look_rng = rng, look_rng
-        self.evaluations = 0
+    @abstractmethod
+    def next(self, params: np.ndarray) -> Evaluation:
+        """Value and gradient on the next batch."""
+
+    @abstractmethod
+    def look(self, state: State) -> Evaluation:
+        """What a record says, without any effect on the batches."""
+
+    @abstractmethod
+    def stored(self) -> dict[str, Any]:
+        """Where they stand, JSON-able."""
+
+    @abstractmethod
+    def restore(self, stored: dict[str, Any]) -> None:
+        """Go back to where they stood."""
+
+
+class _Fresh(_Batches):
+    """New draws for every batch."""
+
+    def __init__(self, objective: Objective, batch_size: int, rng: np.random.Generator, look_rng: np.random.Generator) -> None:
+        self._objective, self._batch_size, self._rng, self._look_rng = objective, batch_size, rng, look_rng
+
+    def next(self, params: np.ndarray) -> Evaluation:
+        return self._objective.minibatch(params, self._batch_size, self._rng)
 
     def look(self, state: State) -> Evaluation:
         """On a batch of its own, so that looking does not change the run."""
-        self.evaluations += 1
         return self._objective.minibatch(state.params, self._batch_size, self._look_rng, errors=True)
 
+    def stored(self) -> dict[str, Any]:
+        return {"rng": _stored(self._rng), "look_rng": _stored(self._look_rng)}
+
+    def restore(self, stored: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = stored["rng"]  # looks go on: they are no part of the run
+
+
+class _Epochs(_Batches):
+    """All nodes of a data set in random order, then all of them again in another; the last batch of an epoch may be smaller.
+
+    A batch of b of the M nodes has their node weights times M/b: in the mean over orders, value and gradient are those of the data set.
+    """
+
+    def __init__(self, objective: Expectation, batch_size: int, rng: np.random.Generator, position: int = 0) -> None:
+        data, weights = objective.teacher, objective.weights
+        self._objective, self._batch_size, self._rng = objective, batch_size, rng
+        self._x, self._q, self._targets = data.nodes, data.node_weights, data.targets
+        self._weights, self._position = weights, position
+        self._begin()
+
+    def _begin(self) -> None:
+        self._before = _stored(self._rng)  # an order need not be stored: it is drawn again
+        self._order = self._rng.permutation(len(self._x))
+
+    def next(self, params: np.ndarray) -> Evaluation:
+        if self._position >= len(self._x):
+            self._position = 0
+            self._begin()
+        some = self._order[self._position:self._position + self._batch_size]
+        self._position += len(some)
+        n = len(params)
+        weights = np.full(n, 1 / n) if self._weights is None else self._weights
+        present = weights > 0
+        targets = None if self._targets is None else self._targets[some]
+        sums = self._objective.data_sums(self._x[some], self._q[some] * (len(self._x) / len(some)), targets, weights[present])
+        return sums.evaluation(params, present, False)
+
+    def look(self, state: State) -> Evaluation:
+        """On all nodes: exact."""
+        return self._objective.plan(state).evaluate(state)
+
+    def stored(self) -> dict[str, Any]:
+        return {"rng": self._before, "position": self._position}
+
+    def restore(self, stored: dict[str, Any]) -> None:
+        self._rng.bit_generator.state, self._position = stored["rng"], stored["position"]
+        self._begin()
+
+
+class _Minibatch(Stepper):
+    """One batch a step, in full coordinates: the draws leave the span."""
+
+    def __init__(self, batches: _Batches, sizes: StepSizes, factors: np.ndarray | None, first_step: int) -> None:
+        self._batches, self._sizes = batches, sizes
+        self._factors = None if factors is None else factors[:, None]
+        self._step = first_step
+        self.evaluations = 0
+
+    def look(self, state: State) -> Evaluation:
+        self.evaluations += 1
+        return self._batches.look(state)
+
     def advance(self, state: State, steps: int) -> Advance:
+        before = self._step, self._batches.stored()
+        try:
+            return self._advance(state, steps)
+        except BaseException:  # Ctrl-C: the steps since are not taken, and their draws come again
+            self._step = before[0]
+            self._batches.restore(before[1])
+            raise
+
+    def _advance(self, state: State, steps: int) -> Advance:
         params = state.params
         for done in range(steps):
-            found = self._objective.minibatch(params, self._batch_size, self._rng)
+            found = self._batches.next(params)
             self.evaluations += 1
             if not np.isfinite(found.value) or not np.isfinite(found.grad).all():
                 return Advance(State.of(params), done, "not_finite")
             if found.value > self.ceiling:
                 return Advance(State.of(params), done, "diverged")
+            grad = found.grad if self._factors is None else self._factors * found.grad
             with np.errstate(over="ignore"):
-                moved = params - self._step_size * found.grad
+                moved = params - self._sizes.at(self._step) * grad
             if not np.isfinite(moved).all():
                 return Advance(State.of(params), done, "not_finite")
             params = moved
+            self._step += 1
         return Advance(State.of(params), steps)
 
     def time(self, step: int) -> float:
-        return step * self._step_size
+        return self._sizes.time(step)
 
     def continuation(self) -> dict[str, Any]:
-        return {"rng": _stored(self._rng), "look_rng": _stored(self._look_rng)}
+        return self._batches.stored()
 
 
 def _stored(rng: np.random.Generator) -> dict[str, Any]:
@@ -80,29 +176,35 @@ def _restored(stored: dict[str, Any]) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
-def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, batch_size: int, rng: Any = None,
-        record: Schedule | None = None, stop: Callable | None = None, observe: dict[str, Callable] | None = None,
-        progress: bool | None = None) -> Trajectory | list[Trajectory]:
-    r"""Gradient descent on fresh minibatches: :math:`\mu_i \leftarrow \mu_i - \eta\,\hat\nabla_{\mu_i}L(\mu)`.
+def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, batch_size: int, rng: Any = None,
+        batches: str = "fresh", precondition: str | None = None, record: Schedule | None = None, stop: Callable | None = None,
+        observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
+    r"""Gradient descent on minibatches: :math:`\mu_i \leftarrow \mu_i - \eta\,\hat\nabla_{\mu_i}L(\mu)`, in full coordinates.
 
-    The gradient is that of the loss on `batch_size` new draws from the teacher at every step, in full coordinates.
+    The gradient is that of the loss on `batch_size` draws at every step: new ones from the teacher, or the next ones of a data set that is
+    gone through in random order, epoch after epoch.
 
     Parameters
     ----------
     objective : Objective
         One that has ``minibatch``, such as ScoreMatching.
-    params0, step_size, steps, record, stop, observe, progress
+    params0, step_size, steps, precondition, record, stop, observe, progress
         As in :func:`overparam.gradient_descent`.
     batch_size : int
         Draws per step, at least 1.
     rng : seed or numpy.random.Generator, optional
         At a given seed a run is reproducible; the runs of a batch have streams of their own.
+    batches : "fresh" or "epochs"
+        "fresh": independent draws from the teacher (from a data set with replacement, its noise drawn anew). "epochs", for an objective
+        over a :class:`overparam.DataSet`: every node once an epoch, each epoch in an order of its own, the last batch of one smaller
+        where `batch_size` does not divide their number; a data set at noise time t > 0 keeps the noise that it has. An epoch has
+        ceil(M / batch_size) steps for M nodes.
 
     Returns
     -------
     Trajectory
-        Its loss at a record is a minibatch's too, drawn for that record alone, and ``loss_error`` is its standard error; use
-        ``objective.value(trajectory.params[k])`` for the exact loss.
+        For fresh batches its loss at a record is a minibatch's too, drawn for that record alone, and ``loss_error`` is its standard error;
+        use ``objective.value(trajectory.params[k])`` for the exact loss. With epochs it is the loss over the whole data set.
 
     Raises
     ------
@@ -110,6 +212,12 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
         For bad arguments, before any work is done.
     TypeError
         If the objective has no minibatches.
+
+    Notes
+    -----
+    In the mean over draws, or over orders, a step has the exact gradient. ``trajectory.extend(steps=...)`` goes on with the stream of random
+    numbers, and inside the epoch, where the run stopped; saved files keep both. The data themselves are given again (see
+    :class:`overparam.DataSet`).
 
     References
     ----------
@@ -125,36 +233,47 @@ def sgd(objective: Objective, params0: Any, *, step_size: float, steps: int, bat
     """
     seed = int(rng) if isinstance(rng, (int, np.integer)) else None
     rng = check_rng(rng)
-    settings = {"attributes": {"seed": seed}, "step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
-                "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng,
+    if check_choice(batches, "batches", ("fresh", "epochs")) == "epochs" and not isinstance(getattr(objective, "teacher", None), DataSet):
+        raise ValueError(f"batches='epochs' needs an objective over an op.DataSet, which there is one pass after another through; got "
+                         f"{objective!r}"[:300])
+    settings = {"attributes": {"seed": seed}, "step_size": check_step_size(step_size), "steps": check_steps(steps),
+                "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng, "batches": batches,
+                "precondition": check_precondition(precondition),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     return for_each_start(_run, objective, params0, **settings)
 
 
-def _run(objective: Objective, params0: Any, *, step_size: float, steps: int, batch_size: int, rng: np.random.Generator, record: Schedule,
-         look_rng: np.random.Generator | None = None, first_step: int = 0, **options: Any) -> Trajectory:
+def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, batch_size: int,
+         rng: np.random.Generator, batches: str, precondition: str | None, record: Schedule, saved: dict[str, Any] | None = None,
+         first_step: int = 0, **options: Any) -> Trajectory:
     start = start_of(objective, params0)
     if start.log_scale:
         raise ValueError(f"params0 has deviations below float64's range (log_spread {start.log_spread:.6g}), in which op.sgd, that moves "
                          "absolute parameters, does not move them; use op.gradient_descent, or coincident parameters")
     # its checks are all that is used; the coordinates stay as they are, for moving the origin and back would round them
     state = State.of(State.of(params0).params)
-    if look_rng is None:
-        look_rng = np.random.default_rng(rng.integers(0, 2**32, size=4).tolist())
-    stepper = _Minibatch(objective, step_size, batch_size, rng, look_rng)
-    return run(stepper, objective, state, driver="sgd", schedule=steps_to_record(record, steps, first_step),
-               settings={"step_size": step_size, "steps": first_step + steps, "batch_size": batch_size, "record": record.describe()},
-               **options)
+    saved = saved or {}
+    if batches == "epochs":
+        source: _Batches = _Epochs(objective, batch_size, rng, saved.get("position", 0))
+    else:
+        look_rng = _restored(saved["look_rng"]) if saved else np.random.default_rng(rng.integers(0, 2**32, size=4).tolist())
+        source = _Fresh(objective, batch_size, rng, look_rng)
+    sizes = StepSizes(step_size)
+    settings = {**sizes.settings(), "steps": first_step + steps, "batch_size": batch_size, "batches": batches,
+                "precondition": precondition, "record": record.describe()}
+    return run(_Minibatch(source, sizes, factors_of(objective, state.n, precondition), first_step), objective, state, driver="sgd",
+               schedule=steps_to_record(record, steps, first_step), settings=settings, **options)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, record: Schedule | None = None, stop: Callable | None = None,
+def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None, stop: Callable | None = None,
             observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the same streams of random numbers."""
     stored, saved = trajectory.settings, trajectory.continuation
-    return _run(trajectory.objective, trajectory.final_state, step_size=stored["step_size"], steps=check_steps(steps),
-                batch_size=stored["batch_size"], rng=_restored(saved["rng"]), look_rng=_restored(saved["look_rng"]),
+    return _run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
+                steps=check_steps(steps), batch_size=stored["batch_size"], rng=_restored(saved["rng"]),
+                batches=stored.get("batches", "fresh"), precondition=stored.get("precondition"), saved=saved,
                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                 stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
                 first_loss=saved.get("first_loss"))

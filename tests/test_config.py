@@ -332,6 +332,7 @@ def test_the_documentation_names_every_kind_and_key():
         assert f"`{name}`" in DOCS or f'"{name}"' in DOCS, f"docs/config.md does not name {name}"
     described = [config.loads(f"{TEACHER}{START}driver = {driver}").describe()["driver"] for driver in (
         '{kind = "gradient_descent", step_size = 1, steps = 1}', '{kind = "gradient_flow", t_end = 1.0}',
-        '{kind = "sgd", step_size = 1, steps = 1, batch_size = 1}')]
+        '{kind = "sgd", step_size = 1, steps = 1, batch_size = 1}', '{kind = "momentum", step_size = 1, steps = 1}',
+        '{kind = "adam", step_size = 1, steps = 1}')]
     for key in set().union(*described) - {"kind"}:
         assert f"`{key}`" in DOCS

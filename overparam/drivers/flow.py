@@ -103,14 +103,18 @@ class _Flow(Stepper):
     # --- integration -------------------------------------------------------------------------------------------------
 
     def _used(self, found: Evaluation) -> float:
-        """The part of its tolerance that a plan needs where it found this: it was made where loss and gradient were larger, perhaps."""
+        """The part of its tolerance that a plan needs where it found this: it was made where loss and gradient were larger, perhaps.
+
+        Rows that have fallen below their rounding, as at a stationary point, are not asked for more than that.
+        """
         if self._tol is None or found.bounds is None:
             return 0.0
-        steps, edges = found.bounds.discretisation, found.bounds.truncation
+        steps, edges, lost = found.bounds.discretisation, found.bounds.truncation, found.bounds.rounding
         errors = np.append(steps.grad + edges.grad, steps.value + edges.value)
-        sizes = np.append(np.full(len(steps.grad), np.linalg.norm(found.rows, axis=1).max()), found.value)
+        sizes = self._tol * np.append(np.full(len(steps.grad), np.linalg.norm(found.rows, axis=1).max()), found.value)
+        allowed = np.maximum(sizes, np.append(lost.grad, lost.value))
         with np.errstate(divide="ignore"):
-            return float(np.divide(errors, sizes, out=np.zeros_like(errors), where=errors > 0).max()) / self._tol
+            return float(np.divide(errors, allowed, out=np.zeros_like(errors), where=errors > 0).max())
 
     def _seen(self, used: float = 1.0) -> None:
         """The plan serves now, and will until velocities have fallen to a part; the loss falls a little faster than they do."""
@@ -233,7 +237,7 @@ class _Flow(Stepper):
             settled, moving = self._plan.settle(state)
             same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre)) \
                 and np.array_equal(_moving_rows(self._plan), chart.rows)
-            if same and not self._agree(old, self._plan, solver.y):
+            if same and not self._agree(old, self._plan, solver.y, state):
                 self._plan, self._solver, self._first = None, None, (solver.t - solver.t_old) / 4
                 return  # the step is taken again from where it began, under a plan made there
             self._motion = chart.motion(self._plan)
@@ -248,15 +252,24 @@ class _Flow(Stepper):
         """Where the iterates of Newton's method leave what a step may do, they are cut."""
         self._lowest, self._highest = self._chart.room(y)
 
-    def _agree(self, old: Plan, new: Plan, y: np.ndarray) -> bool:
-        """Whether the velocities at y under two plans are the same to the integrator.
+    def _agree(self, old: Plan, new: Plan, y: np.ndarray, state: State) -> bool:
+        """Whether the velocities at y, which is `state`, under two plans are the same to the integrator, or differ by rounding only.
 
         A centre at rest is pulled back at the rate 2/n: there its velocity is rounding, and that is nothing against its own unit.
         """
         most = _AGREE * max(self._rtol, getattr(getattr(self._objective, "rule", None), "tol", 0.0))
         opened = self._chart.open(y)
-        parts = zip(self._velocity(old, opened), self._velocity(new, opened), (opened.scale / len(opened.z), 0.0), strict=True)
-        return all(np.abs(one - two).max() <= most * max(np.abs(two).max(), least) for one, two, least in parts)
+        (centre, deviations), (other_centre, others) = self._velocity(old, opened), self._velocity(new, opened)
+        if np.abs(centre - other_centre).max() > most * max(np.abs(other_centre).max(), opened.scale / len(opened.z)):
+            return False
+        apart = float(np.abs(deviations - others).max())
+        return apart <= most * np.abs(others).max() or (not self._chart.moving and apart <= self._blur(old, state) + self._blur(new, state))
+
+    def _blur(self, plan: Plan, state: State) -> float:
+        """What rounding may do to the velocities that a plan finds: where they cancel, as at a stationary point, nothing else is left."""
+        self.evaluations += 1
+        bounds = plan.evaluate(state).bounds
+        return 0.0 if bounds is None else float(bounds.rounding.grad.max())
 
     def _now(self) -> float:
         return float(np.expm1(self._reached[0]))

@@ -52,9 +52,9 @@ class Lengths:
         return cls(weights, own, float(own.max()), between.max(axis=1)[apart.argmin(axis=1)], float(between.max()), apart.min(axis=1),
                    apart.max(axis=1))
 
-    def grown(self, factor: float) -> Lengths:
-        """The same for student means that are `factor` times as far apart."""
-        return replace(self, own=factor * self.own, widest=factor * self.widest)
+    def grown(self, factor: float, more: float = 0.0) -> Lengths:
+        """The same for student means that are `factor` times as far apart, and `more` beyond that."""
+        return replace(self, own=factor * self.own + more, widest=factor * self.widest + more)
 
     def sizes(self, cos: np.ndarray, cos_teacher: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds for cosines (A,) of `rows` (r,), and of what their nodes add to the loss: two (r, A) arrays."""

@@ -28,6 +28,7 @@ _MOVING = 0.05  # spread up to which all logits are small on the few nodes that 
 _SHRUNK = 0.9  # a plan is made anew at the latest when the loss or a row falls to this part of what it was planned for
 _AIM = 0.4  # part of the tolerance that a plan for a run aims at: the rest is for what changes inside the box
 _GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow
+_BESIDE = 0.1  # part of the teacher's spread along an axis up to which the students' may grow at once: it asks for no more nodes
 _ROOM = 0.25  # part of the largest distance from the teacher by which means may move
 _STORED = 20_000_000  # nodes that are written out; with three axes 640 MB
 _SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: well above state.LARGEST_STORED
@@ -171,7 +172,7 @@ class ReversePlan(Plan):
     def _promised(self, layout: Layout) -> np.ndarray:
         """(q,) bound at the largest spreads of the plan's box."""
         own, others = self._kept.spreads(self._frame.deviations, self._frame.means)
-        error = sum(grid_error(layout.grids[0], self._growth * own + self._margin, others, self._lengths.grown(self._growth), self._moving))
+        error = sum(grid_error(layout.grids[0], self._grown(own, others), others, self._lengths_in_box(others), self._moving))
         return error if self._moving else error + self._kept.left(self._lengths, self._where)
 
     @property
@@ -184,18 +185,26 @@ class ReversePlan(Plan):
         """(k,) and a little more on wide axes: bursts of a few steps are not worth their plan."""
         return 0.001 * (self._frame.spreads > 0.01) if self._roomy else np.zeros_like(self._frame.spreads)
 
+    def _grown(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """(..., k) spreads that students may come to, from their own and those of the components beside them."""
+        return np.maximum(self._growth * own + self._margin, _BESIDE * others) if self._roomy else own
+
+    def _lengths_in_box(self, others: np.ndarray) -> Lengths:
+        """Lengths at the largest spreads of the plan's box, for components of spreads (n, k)."""
+        return self._lengths.grown(self._growth, _BESIDE * float(np.linalg.norm(others.min(axis=0))) if self._roomy else 0.0)
+
     @property
     def _where(self) -> tuple:
         return self._frame.params, self._frame.deviations, self._frame.means, self._frame.teacher_weights
 
     def _designed(self, rule: Auto, targets: np.ndarray) -> Layout:
         """The grid whose bound in the whole box is below `targets` (q,), with that box."""
-        frame, n, lengths = self._frame, len(self._frame.params), self._lengths.grown(self._growth)
+        frame, n = self._frame, len(self._frame.params)
         own, others = self._kept.spreads(frame.deviations, frame.means)
-        high = self._growth * frame.spreads + self._margin
+        lengths, high = self._lengths_in_box(others), self._grown(frame.spreads, others.min(axis=0))
         widest = np.maximum(high, frame.teacher_spreads)
         axes = []
-        for spreads, teacher_spreads, size in zip((self._growth * own + self._margin).T, others.T, widest, strict=True):
+        for spreads, teacher_spreads, size in zip(self._grown(own, others).T, others.T, widest, strict=True):
             if size <= NEUTRAL * widest.max():
                 axes.append(hermite_axis(1))
             else:
@@ -203,7 +212,7 @@ class ReversePlan(Plan):
         size = float(np.prod([float(axis.order) for axis in axes]))
         if size * n > rule.max_nodes or size > _STORED:
             raise rule._too_hard(frame, size * n)
-        wide = np.array([axis.step is not None for axis in axes])
+        wide = np.array([axis.step is not None for axis in axes]) & (high > frame.teacher_spreads)  # others need their nodes for the teacher
         pad = _ROOM * lengths.farthest.max()
         if not frame.roomy:
             return Layout((Grid(tuple(axes)),), frame.params.min(axis=0), frame.params.max(axis=0), high, high, np.zeros(n))

@@ -11,8 +11,8 @@ from scipy import stats
 
 import overparam as op
 from overparam._softmax import responsibilities
-from overparam.certificate import rounding
-from overparam.quadrature import hermite_axis
+from overparam.certificate import mixture_majorants, pair_majorants, rounding
+from overparam.quadrature import Frame, hermite_axis
 
 
 @pytest.mark.parametrize("tol", [0.1, 1e-3, 1e-6])
@@ -76,6 +76,27 @@ def test_random_teachers_with_light_components(rank, number):
     bounds = np.concatenate([[found.value_error], found.grad_error])
     assert found.reliable and (errors <= bounds + 1e-3 * tol * sizes).all()
     assert (errors <= 2 * tol * sizes).all()
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(1, 2, 1), (4, 3, 2), (300, 2, 3)])
+def test_majorants_are_the_double_sums_they_stand_for(n, m, k):
+    """Over more nodes than a block has; from a far centre as well."""
+    rng = np.random.default_rng([n, m, k])
+    centre, deviations, means = 30.0 * np.ones(k), rng.standard_normal((n, k)), 30.0 + 2 * rng.standard_normal((m, k))
+    frame = Frame(centre + deviations, deviations, rng.dirichlet(np.ones(n)), means, rng.dirichlet(np.ones(m)))
+    nodes, q = 30.0 + 3 * rng.standard_normal((700, k)), rng.uniform(0, 1, 700)
+    star = responsibilities(nodes, means, frame.teacher_weights)
+    w = responsibilities(nodes, frame.params, frame.weights)
+    u = np.einsum("xl,xa,la->x", w, star, np.linalg.norm(frame.params[:, None] - means, axis=-1))
+    v = w @ np.linalg.norm(deviations[:, None] - deviations, axis=-1)
+    arm = np.linalg.norm(nodes[:, None] - frame.params, axis=-1)
+    wanted = (2 * (q * u) @ w, 2 * np.einsum("x,xi,xi,xi->i", q * u, w, v, arm), 2 * np.einsum("x,xi,xi->i", q * u, w, v), q @ u**2,
+              np.append(2 * q @ (w * (1 + v * arm)), 2 * q @ u))
+    for one, other in zip(mixture_majorants(nodes, q, star.T, frame, centre, deviations), wanted, strict=True):
+        assert_allclose(one, other, rtol=1e-11)  # logits near 1e2
+    two, shares = pair_majorants(nodes, q, star.T, frame, centre, deviations)
+    assert_allclose(two, wanted[0], rtol=1e-11)
+    assert_allclose(shares, q @ w, rtol=1e-11)
 
 
 @pytest.mark.parametrize(("spread", "apart"), [(1e-6, 0.02), (1e-4, 0.1), (1e-3, 1.0), (1e-3, 6.0)])

@@ -157,10 +157,13 @@ def _(plan: QuadraturePlan, state: State, weights: np.ndarray) -> Plan | None:
     room = layout.high - frame.params.max(axis=0)  # the means may come that much nearer to the edges, as Auto allows for
     rows, loss = truncation(_shortened(layout, np.where(wide, room, 0.0)), frame.params, deviations, frame,
                             **other._integrands.facts(other._evaluator, other._measure, frame, centre, deviations))
-    if len(error) == len(rows) + 1:  # of a tight state the edges are judged by the loss, as Auto does
+    if plan._moving:  # the edges of a tight state are judged by the loss, as Auto does: its rows are differences
+        error[-1] += loss
+    else:  # the loss is for records to judge
         error[:-1] += rows
+        error[-1] = 0.0
     targets = demand.targets(plan._rule.tol)
-    if not (error <= _FULL * targets)[:-1].all():
+    if not (error <= _FULL * targets).all():
         return None
     used = np.where(error > 0, error / np.maximum(targets, _TINY), 0.0)
     floors = np.where(demand.magnitudes > 4 * demand.floors, np.maximum(used / _FULL, _FALL) * demand.magnitudes, 0.0)

@@ -212,7 +212,8 @@ class ReversePlan(Plan):
         size = float(np.prod([float(axis.order) for axis in axes]))
         if size * n > rule.max_nodes or size > _STORED:
             raise rule._too_hard(frame, size * n)
-        wide = np.array([axis.step is not None for axis in axes]) & (high > frame.teacher_spreads)  # others need their nodes for the teacher
+        # other axes have their nodes for the teacher's sake
+        wide = np.array([axis.step is not None for axis in axes]) & (high > frame.teacher_spreads)
         pad = _ROOM * lengths.farthest.max()
         if not frame.roomy:
             return Layout((Grid(tuple(axes)),), frame.params.min(axis=0), frame.params.max(axis=0), high, high, np.zeros(n))

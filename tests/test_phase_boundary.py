@@ -107,7 +107,9 @@ def test_data_picture_summary(result, tmp_path):
         assert json.loads(again.attrs["settings"])["M"] == [3.0, 12.0]
     assert len(result.draw().axes) == 3
     assert_allclose(data.em_growth.sel(n=3), [4.5, 72.0], rtol=1e-4)
-    assert len(result.summary().splitlines()) == 1 + 4 + 2 + 3
+    said = result.summary()
+    assert [said.count(part) for part in ("equispaced", "over M = 12 to 12", "72.0001")] == [1 + 4 + 2, 2, 1]
+    assert f"{op.init.log_radius(3, [12.0]):.4g}" in said  # the published radius beside the border
 
 
 @pytest.mark.parametrize(("change", "message"), [

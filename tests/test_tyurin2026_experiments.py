@@ -82,6 +82,15 @@ def test_a_mode_without_a_student_is_hardly_seen(mixture):
     assert_allclose(part, 1 / 6, atol=1e-4)
 
 
+def test_the_late_law_of_modes_is_that_of_their_students_alone(mixture):
+    run = mixture.run(WITHOUT)
+    start, t = run.trajectory.params[0], run.trajectory.times[-1]
+    sizes = [np.linalg.norm(np.diff(start[run.assigned[0] == mode], axis=0)) ** 2 / 4 for mode in (0, 1)]
+    left = 4 / (8 * t * np.array(sizes))  # 1/lambda(t) = 1/lambda(0) + 8 t/n for the one direction of each pair
+    assert_allclose(run.law[-1], (0.5 + 0.5) * 4**2 / (64 * t**2))
+    assert_allclose(run.trajectory.loss[-1], run.law[-1] * np.mean((1 + left) ** -2.0), rtol=0.02)
+
+
 def test_data_pictures_summaries(both, mixture, tmp_path):
     data = both.to_xarray()
     assert data.sizes["run"] == 6 and data.converged.values.tolist() == [1, 3] * 3

@@ -103,11 +103,11 @@ def test_region_data_and_summary(region, tmp_path):
     assert dict(data.sizes) == {"n": 2, "d": 3} and float(data.time_low.sel(n=3, d=1)) == region.of(3)[1].low
     with xarray.open_dataset(region.save(tmp_path / "region.nc")) as again:
         assert json.loads(again.attrs["settings"])["d"] == [0.5, 1.0, 2.0]
-    assert len(region.draw().axes) == 2 and "recalled" in region.summary() and "a = " in region.summary()
+    assert len(region.draw().axes) == 2 and "Recalled" in region.summary() and "a = " in region.summary()
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
-    (FIGURE, {"n": 1}, "n must be a whole number not below 2"), (FIGURE, {"n": (2, 2)}, "none twice"),
+    (FIGURE, {"n": 1}, "n must be a whole number not below 2"), (FIGURE, {"n": (2, 2)}, "not name one twice"),
     (FIGURE, {"weights_n": 1}, "weights_n"), (FIGURE, {"concentration": 0.0}, "concentration must be"), (FIGURE, {"d": 0}, "d must be"),
     (FIGURE, {"scale": 0}, "scale"), (FIGURE, {"step_size": 0}, "step_size"), (FIGURE, {"steps": -1}, "steps"),
     (FIGURE, {"tol": 2}, "tol"), (FIGURE, {"records": 1}, "records"), (FIGURE, {"progress": 3}, "progress"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers import gradient_descent
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import RunsResult, one_by_one
 from overparam.experiments.settings import check_several
 from overparam.objectives import ReverseFisher
 from overparam.planning import Auto
@@ -80,9 +80,25 @@ class Run:
         return tuple(np.bincount(self.assigned[-1], minlength=MODES).tolist())
 
     @property
+    def students(self) -> str:
+        """The same in words: "3/5/0"."""
+        return "/".join(map(str, self.counts))
+
+    @property
     def kept(self) -> bool:
         """Whether every parameter is at the end in the mode that was nearest at the start."""
         return bool((self.assigned[-1] == self.assigned[0]).all())
+
+    @property
+    def law(self) -> np.ndarray:
+        r"""(T,) what F should be late, with no fitted constant; NaN at t = 0.
+
+        A mode with c of the n parameters is a problem of its own in which each has the weight 1/c and time goes by c/n as fast: it gives
+        :math:`\frac cn\,r\,n^2/(64t^2)`, :math:`t=\gamma k`, r = min(2, c - 1) directions. A mode without parameters gives nothing.
+        """
+        n = self.trajectory.n
+        directions = sum(count / n * min(2, count - 1) for count in self.counts if count)
+        return directions * n**2 / (64 * np.where(self.trajectory.times > 0, self.trajectory.times, np.nan) ** 2)
 
     @property
     def least(self) -> float:
@@ -92,7 +108,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class MixtureTeacherResult(ExperimentResult):
+class MixtureTeacherResult(RunsResult):
     """Result of :func:`mixture_teacher`.
 
     Attributes
@@ -105,19 +121,6 @@ class MixtureTeacherResult(ExperimentResult):
         Where Ctrl-C came, in words; empty if it did not.
     """
 
-    runs: tuple[Run, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
-
-    def finished(self) -> MixtureTeacherResult | None:
-        """Return the result without the run that Ctrl-C cut short; None if no run came to its end."""
-        whole = tuple(run for run in self.runs if run.trajectory.status != "interrupted")
-        return replace(self, runs=whole) if whole else None
-
     def run(self, start: str) -> Run:
         """The run from `start`."""
         for run in self.runs:
@@ -129,28 +132,35 @@ class MixtureTeacherResult(ExperimentResult):
         """Return the picture: the paths in the plane, and loss and total variation against steps."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+        figure = Figure(figsize=(10.2, 3.7), layout="constrained")
         plane, left, right = figure.subplots(1, 3)
         for number, run in enumerate(self.runs):
             colour, steps = plotting.COLOURS[number % len(plotting.COLOURS)], np.asarray(run.trajectory.steps)
             paths = np.array([run.trajectory.params[record] for record in range(len(run.trajectory))])
             plane.plot(paths[:, :, 0], paths[:, :, 1], color=colour, linewidth=0.8)
-            later, style = steps > 0, {"color": colour, "linestyle": "--" if run.start == WITHOUT else "-", "linewidth": 1.4}
+            plane.plot(*paths[0].T, "o", color=colour, markersize=3)
+            later, style = steps > 0, {"color": colour, "linestyle": "-." if run.start == WITHOUT else "-", "linewidth": 1.6}
             left.plot(steps[later], run.trajectory.loss[later], **style)
-            right.plot(steps[later], run.total_variation[later], label=f"{run.start}: {list(run.counts)}", **style)
+            left.plot(steps[later], np.where(run.farthest < 1.0, run.law, np.nan)[later], "k--", linewidth=0.8)
+            right.plot(steps[later], run.total_variation[later], label=f"{run.start}: {run.students} students", **style)
+            right.axhline(run.least, color=colour, linestyle=":", linewidth=0.8)
         means = triangle(self.settings["separation"]).means
-        plane.plot(means[:, 0], means[:, 1], "k+", markersize=9)
+        plane.plot(*means.T, "k+", markersize=10, label="mode")
+        plane.plot([], [], "o", color="0.4", markersize=3, label="start of a student")
         plane.set_aspect("equal")
         plane.set_xlabel("$x_1$")
         plane.set_ylabel("$x_2$")
+        left.plot([], [], "k--", linewidth=0.8, label="late law, no fit")
         left.set_yscale("log")
         left.set_ylabel("reverse Fisher divergence $F$")
+        right.plot([], [], ":", color="0.4", linewidth=0.8, label="these counts, every student at its mode")
         right.set_ylabel("total variation")
         right.set_ylim(0.0, 1.03)
-        right.legend(frameon=False, fontsize="x-small")
+        known = [pair for ax in (right, left, plane) for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+        figure.legend(*zip(*known, strict=True), frameon=False, fontsize="small", loc="outside lower center", ncols=4)
         for ax in (left, right):
             ax.set_xscale("log")
-            ax.set_xlabel("steps")
+            ax.set_xlabel("steps $k$")
         plotting.finish((plane, left, right))
         return figure
 
@@ -159,12 +169,12 @@ class MixtureTeacherResult(ExperimentResult):
         import xarray
 
         shape = len(self.runs), max((len(run.trajectory) for run in self.runs), default=0)
-        names = ("step", "loss", "loss_error", "total_variation", "total_variation_error", "farthest")
+        names = ("step", "loss", "loss_error", "law", "total_variation", "total_variation_error", "farthest")
         fields = {name: np.full(shape, np.nan) for name in names}
         assigned, params = np.full((*shape, self.settings["n"]), -1), np.full((*shape, self.settings["n"], 2), np.nan)
         for row, run in enumerate(self.runs):
             traj, end = run.trajectory, len(run.trajectory)
-            measured = (traj.steps, traj.loss, traj.loss_error, run.total_variation, run.total_variation_error, run.farthest)
+            measured = (traj.steps, traj.loss, traj.loss_error, run.law, run.total_variation, run.total_variation_error, run.farthest)
             for name, values in zip(names, measured, strict=True):
                 fields[name][row, :end] = values
             assigned[row, :end] = run.assigned
@@ -178,16 +188,19 @@ class MixtureTeacherResult(ExperimentResult):
     def summary(self) -> str:
         """Return a table with a row for each run."""
         lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
-                 f"{'start':<18}{'counts':<12}{'nearest kept':<14}{'farthest':>9}  {'F at the end':>12}  "
-                 f"{'total variation':>18}  of the counts"]
+                 f"{'start':<18}{'students':<10}{'nearest kept':<14}{'farthest':>8}  {'F at the end':>12}  {'/ law':>6}  "
+                 f"{'total variation':>16}  of the counts"]
         for run in self.runs:
             tv = f"{run.total_variation[-1]:.4f} +- {run.total_variation_error[-1]:.0e}"
-            lines.append(f"{run.start:<18}{'/'.join(map(str, run.counts)):<12}{'yes' if run.kept else 'no':<14}{run.farthest[-1]:9.4f}  "
-                         f"{run.trajectory.loss[-1]:12.3e}  {tv:>18}  {run.least:13.4f}")
+            ratio = "-" if not run.law[-1] > 0 else format(run.trajectory.loss[-1] / run.law[-1], ".4f")
+            lines.append(f"{run.start:<18}{run.students:<10}{'yes' if run.kept else 'no':<14}{run.farthest[-1]:8.4f}  "
+                         f"{run.trajectory.loss[-1]:12.3e}  {ratio:>6}  {tv:>16}  {run.least:13.4f}")
             if run.trajectory.status != "completed":
                 lines.append(f"  {run.trajectory.status}: {run.trajectory.message}")
-        lines += ["", "farthest: largest distance of a parameter from its nearest mode. Of the counts: the total variation with every",
-                  "parameter at its mode, sum |counts/n - 1/3| / 2. F hardly sees weights, nor a mode without a parameter."]
+        lines += ["", "students: their numbers at the three modes. nearest kept: whether each ends at the mode it started nearest to.",
+                  "farthest: largest distance of a student from its mode. / law: (n^2/(64 t^2)) sum (c/n) min(2, c - 1) over modes with c",
+                  "students, t = step size * step (no fit). Total variation with its bound, and what it is with every student at its mode:",
+                  "sum |c/n - 1/3| / 2. F hardly sees weights, nor a mode without a student: with or without one it falls alike."]
         if self.interrupted:
             lines += ["", f"interrupted {self.reached}: these are the runs as far as they came"]
         return "\n".join(lines)
@@ -280,16 +293,6 @@ def mixture_teacher(n: int = 8, separation: float = 12.0, radius: float = 30.0, 
     teacher = triangle(settings["separation"])
     starts = {f"seed {seed}": init.on_sphere(settings["n"], settings["radius"], 2, rng=seed) for seed in settings["seeds"]}
     starts[WITHOUT] = _without(teacher, settings)
-    runs: list[Run] = []
-    where = "before any run"
-    try:
-        for start, params in starts.items():
-            where = f"in the run from {start}"
-            runs.append(_run(start, params, teacher, settings, progress))
-            if runs[-1].trajectory.status == "interrupted":
-                raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        if not runs:
-            raise KeyboardInterrupt(where) from None
-        return MixtureTeacherResult(NAME, settings, tuple(runs), where)
-    return MixtureTeacherResult(NAME, settings, tuple(runs))
+    runs, where = one_by_one(lambda start: _run(start, starts[start], teacher, settings, progress),
+                             [(f"in the run from {start}", (start,)) for start in starts])
+    return MixtureTeacherResult(NAME, settings, runs, stopped=where)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from overparam import plotting, rates, regimes
-from overparam._validation import check_array, check_integer, check_positive, check_real
+from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers import em
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import RunsResult, one_by_one
+from overparam.experiments.settings import check_numbers, check_several
 from overparam.experiments.xu2024 import laws
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
@@ -100,7 +101,7 @@ def _slope(times: np.ndarray, values: np.ndarray) -> PowerLaw | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Figure1Result(ExperimentResult):
+class Figure1Result(RunsResult):
     """Result of :func:`figure_1`.
 
     Attributes
@@ -113,24 +114,11 @@ class Figure1Result(ExperimentResult):
         Where Ctrl-C came, in words; empty if it did not.
     """
 
-    runs: tuple[Run, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
-
-    def finished(self) -> Figure1Result | None:
-        """Return the result without the run that Ctrl-C cut short; None if no run came to its end."""
-        whole = tuple(run for run in self.runs if run.trajectory.status != "interrupted")
-        return replace(self, runs=whole) if whole else None
-
     def figure(self) -> Figure:
         """Return the picture: loss and parametric distance against the iteration for every n, and the loss for several weights."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10.8, 3.5), layout="constrained")
+        figure = Figure(figsize=(10.8, 3.8), layout="constrained")
         loss, distance, weights = axes = figure.subplots(1, 3)
         for run in self.runs:
             if not run.equal:
@@ -151,10 +139,16 @@ class Figure1Result(ExperimentResult):
                 weights.plot(run.trajectory.steps[late], run.loss_law[late], "k--", linewidth=0.9)
         loss.plot([], [], "k--", linewidth=0.9, label=r"$kn^2/(16\,\eta^2\tau^2)$")
         distance.plot([], [], "k--", linewidth=0.9, label=r"$kn/(2\,\eta\tau)$")
-        loss.set_ylabel("loss KL")
-        distance.set_ylabel(r"distance $\sum_i\pi_i\|\mu_i-\mu^*\|^2$")
-        weights.set_ylabel("loss KL")
-        weights.set_title(f"mixing weights, $n={n}$", fontsize="medium")
+        steps = np.geomspace(1, max(self.settings["steps"], 1), 50)
+        for ax in (loss, weights):
+            ax.plot(steps, max(run.trajectory.loss[0] for run in self.runs) / np.sqrt(steps), ":", color="0.5", linewidth=1.2,
+                    label=r"slope of the published rate $\tau^{-1/2}$" if ax is loss else None)
+        loss.set_title("loss, equal weights", fontsize="medium")
+        distance.set_title("parametric distance, equal weights", fontsize="medium")
+        loss.set_ylabel("KL divergence")
+        distance.set_ylabel(r"$\Sigma_i\,\pi_i\,\|\mu_i-\mu^*\|^2$")
+        weights.set_ylabel("KL divergence")
+        weights.set_title(f"loss for several weights, $n={n}$", fontsize="medium")
         for ax in axes:
             ax.set_xlabel(r"iteration $\tau$")
             ax.set_xscale("log")
@@ -202,8 +196,9 @@ class Figure1Result(ExperimentResult):
                          f"{run.distance[-1]:10.4g}  {slopes[1]}  {ratios[1]}")
             if traj.status != "completed":
                 lines.append(f"  {traj.status}: {traj.message}")
-        lines += ["", "slopes over the last decade; laws for equal weights: k n^2/(16 t^2) and k n/(2 t), k = min(d, n - 1), "
-                  "t = step_size * iteration",
+        lines += ["", "last loss: KL; distance: sum pi_i |mu_i - mu*|^2; slope: exponent of the iteration over the last decade.",
+                  "laws for equal weights, no fit: k n^2/(16 t^2) and k n/(2 t), k = min(d, n - 1), t = step_size * iteration.",
+                  "published: loss <= 1/sqrt(gamma * iteration), a slope of -1/2; what is measured tends to -2, with uneven weights later.",
                   "recalled, not checked against the paper: d = 5, step size 0.7, Dirichlet weights (the start is not known)."]
         if self.interrupted:
             lines += ["", f"interrupted {self.reached}: these are the runs as far as they came"]
@@ -219,20 +214,10 @@ def _checked(n: Any, weights_n: Any, concentration: Any, d: Any, scale: Any, ste
              max_nodes: Any, records: Any, progress: Any) -> dict[str, Any]:
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
-    try:
-        numbers = tuple(check_integer(one, "n", minimum=2) for one in check_array(n, "n", ndim=(0, 1)).ravel().tolist())
-    except ValueError:
-        raise ValueError(f"n must be a whole number not below 2, or several; got {n!r}"[:300]) from None
-    if len(set(numbers)) < len(numbers) or not numbers:
-        raise ValueError(f"n must name at least one number, and none twice; got {n!r}"[:300])
-    given = () if isinstance(concentration, tuple | list) and not concentration else concentration
-    try:
-        drawn = () if isinstance(given, tuple) and not given else tuple(check_real(one, "concentration", minimum=1e-3)
-                      for one in check_array(concentration, "concentration", ndim=(0, 1)).ravel().tolist())
-    except ValueError:
-        raise ValueError(f"concentration must be a number not below 0.001, or several, or (); got {concentration!r}"[:300]) from None
+    drawn = () if isinstance(concentration, tuple | list) and not concentration else check_several(
+        concentration, "concentration", "a number not below 0.001, or ()", lambda item: check_real(item, "concentration", minimum=1e-3))
     rule = Auto(tol=tol, max_nodes=max_nodes)
-    return {"n": numbers, "weights_n": check_integer(weights_n, "weights_n", minimum=2), "concentration": drawn,
+    return {"n": check_numbers(n, "n", 2), "weights_n": check_integer(weights_n, "weights_n", minimum=2), "concentration": drawn,
             "d": check_integer(d, "d", minimum=1), "scale": check_positive(scale, "scale"),
             "step_size": check_positive(step_size, "step_size"), "steps": check_steps(steps),
             "seed": check_integer(seed, "seed", minimum=0), "tol": rule.tol, "max_nodes": rule.max_nodes,
@@ -303,21 +288,13 @@ def figure_1(n: int | Sequence[int] = (2, 5, 10), weights_n: int = 5, concentrat
     number = settings["weights_n"]
     tasks += [(number, f"{alpha:g}", np.random.default_rng([settings["seed"], 1]).dirichlet(np.full(number, alpha)))
               for alpha in settings["concentration"]]
-    runs: list[Run] = []
-    where = "before any run"
-    try:
-        for number, name, weights in tasks:
-            where = f"in the run n={number}, weights {name}"
-            start = settings["scale"] * np.random.default_rng(settings["seed"]).standard_normal((number, settings["d"]))
-            objective = KLDivergence(Gaussian(np.zeros(settings["d"])), weights=None if name == "equal" else weights,
-                                     rule=Auto(tol=settings["tol"], max_nodes=settings["max_nodes"]))
-            traj = em(objective, start, steps=settings["steps"], step_size=settings["step_size"], update_weights=False,
-                      record=log_spaced(settings["records"]), progress=progress)
-            runs.append(Run(number, name, weights, traj))
-            if traj.status == "interrupted":
-                raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        if not runs:
-            raise KeyboardInterrupt(where) from None
-        return Figure1Result(NAME, settings, tuple(runs), where)
-    return Figure1Result(NAME, settings, tuple(runs))
+
+    def work(number: int, name: str, weights: np.ndarray) -> Run:
+        start = settings["scale"] * np.random.default_rng(settings["seed"]).standard_normal((number, settings["d"]))
+        objective = KLDivergence(Gaussian(np.zeros(settings["d"])), weights=None if name == "equal" else weights,
+                                 rule=Auto(tol=settings["tol"], max_nodes=settings["max_nodes"]))
+        return Run(number, name, weights, em(objective, start, steps=settings["steps"], step_size=settings["step_size"],
+                                             update_weights=False, record=log_spaced(settings["records"]), progress=progress))
+
+    runs, where = one_by_one(work, [(f"in the run n={task[0]}, weights {task[1]}", task) for task in tasks])
+    return Figure1Result(NAME, settings, runs, stopped=where)

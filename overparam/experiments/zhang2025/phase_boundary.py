@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overparam import plotting
+from overparam import init, plotting
 from overparam._validation import check_positive, check_real
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
@@ -99,18 +99,21 @@ class PhaseBoundaryResult(StoppableResult):
             size = 3.0 + 2.5 * self.settings["d"].index(d)  # those of d = 2 coincide with those of d = 1
             left.plot(M**2, middle - [self.growth(value, n) for value in M], "o", markersize=size, markerfacecolor="none", color=colour)
             right.errorbar(M, middle, yerr=(high - low) / 2, fmt="o-", markersize=size, markerfacecolor="none", linewidth=0.8, capsize=2,
-                           color=colour, label=f"$n={n}$, $d={d}$, {profile_label(profile)}")
+                           color=colour, label=f"$n={n}$, {profile_label(profile)}" if d == self.settings["d"][0] else None)
+        for number, d in enumerate(self.settings["d"]):
+            right.plot([], [], "o", markersize=3.0 + 2.5 * number, markerfacecolor="none", color="0.4", label=f"$d={d}$")
         squares = np.array([min(self.settings["M"]), max(self.settings["M"])]) ** 2
         kappas = [point.middle for point in self.points.values() if point.found]
         if kappas:
             mean = float(np.mean(kappas))
-            left.plot(squares, mean - squares, "--", color="0.4", linewidth=1, label=rf"$-M^2+{mean:.2f}$")
+            left.plot(squares, mean - squares, "--", color="0.4", linewidth=1, label=rf"$-M^2+\kappa$, mean $\kappa={mean:.2f}$")
+            left.plot([], [], "o", markerfacecolor="none", color="0.4", label="every curve of panel b")
             left.legend(frameon=False, fontsize="small")
         left.set_xlabel("$M^2$")
         left.set_ylabel(r"border $\ln\varepsilon^*$")
         right.set_xlabel("distance $M$")
-        right.set_ylabel(r"$\ln\varepsilon^*+M^2$" if self.settings["step_size"] is None
-                         else r"$\ln\varepsilon^*+\sum\ln(1+4\eta M_k^2/n)$")
+        right.set_ylabel(r"$\kappa=\ln\varepsilon^*+M^2$" if self.settings["step_size"] is None
+                         else r"$\kappa=\ln\varepsilon^*+\sum\ln(1+4\eta M_k^2/n)$")
         right.legend(frameon=False, fontsize="x-small")
         self._draw_growth(growths)
         plotting.finish((left, right, growths))
@@ -128,8 +131,8 @@ class PhaseBoundaryResult(StoppableResult):
             ax.plot(M**2, predicted, "--", color=colour, linewidth=1)
             ax.plot(M**2, [self.growth(value, n) for value in M], ":", color=colour if self.settings["step_size"] else "0.4", linewidth=1.2)
         flow = self.settings["step_size"] is None
-        ax.plot([], [], "--", color="0.4", linewidth=1, label=r"$M^2/2$" if flow else r"$\sum\ln(1+\eta M_k^2/n)$")
-        ax.plot([], [], ":", color="0.4", linewidth=1.2, label="$M^2$: score matching" if flow else "score matching")
+        ax.plot([], [], "--", color="0.4", linewidth=1, label=r"$M^2/2$, no fit" if flow else r"$\sum\ln(1+\eta M_k^2/n)$, no fit")
+        ax.plot([], [], ":", color="0.4", linewidth=1.2, label="score matching" + (", $M^2$" if flow else ""))
         ax.set_xlabel("$M^2$")
         ax.set_ylabel("growth of a small spread, nats")
         ax.legend(frameon=False, fontsize="x-small")
@@ -159,26 +162,35 @@ class PhaseBoundaryResult(StoppableResult):
     def summary(self) -> str:
         """Return a table with a row for each n, d, profile and M, and for each curve how far κ moves."""
         eta = self.settings["step_size"]
-        head = f"{'n':>3} {'d':>2} {'profile':>11} {'M':>6}  {'ln eps*':>22}  {'kappa':>19}  runs"
-        lines = [head if eta is None else head + "   bias: exact  first order"]
+        head = f"{'n':>3} {'d':>2} {'profile':>11} {'M':>6}  {'ln eps*':>22}  {'kappa':>19}  {'published':>10}  runs"
+        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+                 "Border of a cluster at distance M under score matching: all parameters converge at the lower end, not at the upper one.",
+                 f"eps* multiplies the profile; kappa = ln eps* + {'M^2' if eta is None else 'sum ln(1 + 4 eta M_k^2/n)'}; "
+                 "published: ln of the radius of Theorem 3.2.", "", head if eta is None else head + "   bias: exact  first order"]
         for key, point in self.points.items():
             n, d, profile, M = key
             low, high = self.log_epsilon(*key)
             line = (f"{n:3d} {d:2d} {profile_label(profile):>11} {M:6g}  [{low:10.4f},{high:10.4f}]  [{point.low:8.4f},{point.high:8.4f}]  "
-                    f"{point.runs:4d}")
+                    f"{init.log_radius(n, [M] + [0.0] * (d - 1)):10.4g}  {point.runs:4d}")
             if eta is not None:
                 line += f"  {M**2 - self.growth(M, n):12.4f} {first_order_bias(M, n, eta):12.4f}"
             lines.append(f"{line}  {point.message}".rstrip())
+        lines.append("")
         for n, d, profile in self.curves():
             M, low, high = self.curve(n, d, profile)
-            middle = ((low + high) / 2)[np.isfinite(low + high)]
-            if middle.size:
-                lines.append(f"n={n}, d={d}, {profile_label(profile)}: kappa {middle.min():.4f} to {middle.max():.4f} "
-                             f"over M = {M.min():g} to {M.max():g}")
+            known = np.isfinite(low + high)
+            M, middle = M[known], ((low + high) / 2)[known]
+            if M.size:
+                later = M > M.min() if M.size > 1 else M >= M.min()
+                nearest = f", {middle[M.argmin()]:.4f} at M = {M.min():g}" if M.size > 1 else ""
+                lines.append(f"n={n}, d={d}, {profile_label(profile)}: kappa {middle[later].min():.4f} to {middle[later].max():.4f} "
+                             f"over M = {M[later].min():g} to {M.max():g}{nearest}")
         if self.em:
-            lines.append("gradient EM: nats by which a spread of 1e-200 grew, the first order, and score matching's (EM has no border)")
+            lines += ["", "Gradient EM has no border. Nats by which a spread of 1e-200 grew on the way to the target, and to first order"
+                      + (" (M^2/2, M^2):" if eta is None else ":"),
+                      f"{'n':>3} {'M':>6}  {'measured':>10}  {'predicted':>10}  score matching"]
         for (n, M), one in self.em.items():
-            lines.append(f"{n:3d} {M:6g}  {one.measured:10.4f}  {one.predicted:10.4f}  {self.growth(M, n):10.4f}  {one.message}".rstrip())
+            lines.append(f"{n:3d} {M:6g}  {one.measured:10.4f}  {one.predicted:10.4f}  {self.growth(M, n):14.4f}  {one.message}".rstrip())
         if self.interrupted:
             lines.append(f"interrupted {self.reached}: these are the points that were finished")
         return "\n".join(lines)

@@ -10,3 +10,4 @@ from overparam.experiments.zhang2025 import score_matching_vs_em as _score_match
 from overparam.experiments.zhang2025 import sharpness as _sharpness  # noqa: F401
 from overparam.experiments.zhang2025 import staircase as _staircase  # noqa: F401
 from overparam.experiments.zhang2025 import stationary_points as _stationary_points  # noqa: F401
+from overparam.experiments.zhang2025 import unequal_weights as _unequal_weights  # noqa: F401

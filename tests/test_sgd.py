@@ -158,3 +158,84 @@ def test_bad_starts():
         op.sgd(obj(), [1.0], **SETTINGS)
     with pytest.raises(ValueError, match="3 coordinates"):
         op.sgd(obj(), np.zeros((2, 3)), **SETTINGS)
+
+
+# --- epochs over a data set ------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(9)
+DATA = op.DataSet(RNG.standard_normal((23, 2)) + [0.5, 0.0], RNG.dirichlet(np.ones(23)))
+OVER_DATA = {"likelihood": op.KLDivergence(DATA, weights=[0.5, 0.3, 0.2]), "denoising": op.ScoreMatching(DATA.at_time(0.4, draws=2))}
+every_sum = pytest.mark.parametrize("objective", OVER_DATA.values(), ids=OVER_DATA)
+EPOCHS = {"step_size": 0.1, "batch_size": 5, "batches": "epochs"}
+
+
+@every_sum
+def test_an_epoch_has_every_node_once(objective):
+    """Steps so small that parameters stay: gradients of one epoch, each weighted by the size of its batch, add up to the exact one."""
+    nodes, tiny = len(objective.teacher.nodes), 1e-7
+    steps = -(-nodes // 5)
+    for first in (0, steps):  # the second epoch has another order
+        run = op.sgd(objective, START, **{**EPOCHS, "step_size": tiny}, steps=first + steps, rng=1, record=op.every(1))
+        grads = -np.diff(np.asarray(run.params), axis=0)[first:] / tiny
+        sizes = np.full(steps, 5.0)
+        sizes[-1] = nodes - 5 * (steps - 1)
+        # rounding of START over the step: 2e-16/1e-7; parameters move by 1e-7 times gradients of order ten
+        assert_allclose(np.einsum("s,sid->id", sizes / nodes, grads), objective.grad(START), atol=1e-5)
+    assert np.abs(grads[0] - grads[1]).max() > 1e-2
+
+
+@every_sum
+def test_a_batch_of_all_nodes_is_gradient_descent(objective):
+    run = op.sgd(objective, START, **{**EPOCHS, "batch_size": 1000}, steps=20, rng=0)
+    exact = op.gradient_descent(objective, START, step_size=0.1, steps=20)
+    assert_allclose(run.final, exact.final, rtol=1e-11)
+    assert_allclose(run.loss, exact.loss, rtol=1e-11)  # records have the loss over all nodes
+    assert (run.loss_error < 1e-11).all()
+
+
+@every_sum
+def test_the_mean_over_orders_is_the_exact_gradient(objective):
+    found = np.array([START - op.sgd(objective, START, **{**EPOCHS, "step_size": 1.0}, steps=1, rng=seed).final for seed in range(300)])
+    z = (found.mean(axis=0) - objective.grad(START)) / (found.std(axis=0, ddof=1) / 300**0.5)
+    assert np.abs(z).max() < 4.5
+
+
+@every_sum
+def test_epochs_are_reproducible_and_go_on_inside_an_epoch(objective, tmp_path):
+    whole, same, other = (op.sgd(objective, START, **EPOCHS, steps=40, rng=seed) for seed in (1, 1, 2))
+    assert_array_equal(whole.final, same.final)
+    assert np.abs(whole.final - other.final).max() > 1e-4
+    half = op.sgd(objective, START, **EPOCHS, steps=17, rng=1)
+    half.save(tmp_path / "half.nc")
+    for again in (half.extend(steps=23), op.load(tmp_path / "half.nc", objective=objective).extend(steps=23),
+                  half.extend(steps=0).extend(steps=23)):
+        assert_array_equal(again.final, whole.final)
+
+
+@pytest.mark.parametrize("batches", ["fresh", "epochs"])
+def test_interrupted_inside_steps_and_extended(batches, monkeypatch):
+    """Ctrl-C in the middle of a stretch of steps: they are not taken, and their draws come again."""
+    from overparam.drivers import minibatch
+
+    objective, source = OVER_DATA["likelihood"], {"fresh": minibatch._Fresh, "epochs": minibatch._Epochs}[batches]
+    settings = {**EPOCHS, "batches": batches, "record": op.every(10)}
+    whole = op.sgd(objective, START, **settings, steps=40, rng=1)
+    calls, next_batch = [], source.next
+
+    def impatient(self, params):
+        calls.append(1)
+        if len(calls) == 26:
+            raise KeyboardInterrupt
+        return next_batch(self, params)
+
+    monkeypatch.setattr(source, "next", impatient)
+    run = op.sgd(objective, START, **settings, steps=40, rng=1)
+    assert run.status == "interrupted" and run.steps[-1] < 26
+    assert_array_equal(run.extend(steps=40 - int(run.steps[-1])).final, whole.final)
+
+
+def test_epochs_need_a_data_set():
+    with pytest.raises(ValueError, match=r"batches='epochs' needs an objective over an op.DataSet"):
+        op.sgd(obj(), START, **EPOCHS, steps=3)
+    with pytest.raises(ValueError, match=r"batches 'all' is not known"):
+        op.sgd(obj(), START, **{**EPOCHS, "batches": "all"}, steps=3)

@@ -84,8 +84,13 @@ def on_sphere(n: int, radius: float, dimension: int, rng: Any = None) -> np.ndar
     """
     n, d = check_integer(n, "n", minimum=1), check_integer(dimension, "dimension", minimum=1)
     radius = check_real(radius, "radius", minimum=0.0)
-    directions = check_rng(rng).standard_normal((n, d))
-    return radius * (directions / np.linalg.norm(directions, axis=1, keepdims=True))
+    return radius * directions(n, d, check_rng(rng))
+
+
+def directions(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+    """n random unit vectors (n, d)."""
+    drawn = rng.standard_normal((n, d))
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
 def bad_region(n: int, dimension: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from overparam._frozen import Frozen
 from overparam._validation import check_array, check_integer, check_real, check_rng
 from overparam.state import State
-from overparam.teachers import Gaussian, Teacher, _shown
+from overparam.teachers import Gaussian, Teacher, _shown, check_points
 
 __all__ = ["Covariance", "CovarianceGaussian", "closed_state"]
 
@@ -106,7 +107,7 @@ class Covariance:
         return Covariance.of(keep * self.matrix + (new if self.diagonal else new * np.eye(len(self.matrix))), len(self.matrix))
 
 
-class CovarianceGaussian(Teacher):
+class CovarianceGaussian(Frozen, Teacher):
     r"""The Gaussian :math:`N(\mu^*,\Sigma)`, with score :math:`-\Sigma^{-1}(x-\mu^*)`: what ``op.Gaussian(mean, covariance)`` makes.
 
     Parameters
@@ -136,25 +137,15 @@ class CovarianceGaussian(Teacher):
     [[2.1036, 0.0], [0.0, 1.0]]
     """
 
+    shown_as = "Gaussian"
     #: One component.
     weights = np.ones(1)
     weights.flags.writeable = False
 
     def __init__(self, mean: Any, covariance: Any) -> None:
         mean = np.atleast_1d(check_array(mean, "mean", ndim=(0, 1))).copy()
-        mean.flags.writeable = False
         shape = covariance if isinstance(covariance, Covariance) else Covariance.of(covariance, len(mean))
-        vars(self).update(mean=mean, shape=shape)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state["mean"].flags.writeable = False
-        vars(self).update(state)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"Gaussian is frozen: make a new one instead of setting {name}")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"Gaussian is frozen: {name} cannot be deleted")
+        self.__setstate__({"mean": mean, "shape": shape})
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -181,9 +172,7 @@ class CovarianceGaussian(Teacher):
 
     def score(self, x: Any) -> np.ndarray:
         r"""Return :math:`-\Sigma^{-1}(x-\mu^*)` at points x (..., d); ValueError for another last axis or entries that are not finite."""
-        points = check_array(x, "x", ndim=tuple(range(1, 9)), empty=True)
-        if points.shape[-1] != self.dimension:
-            raise ValueError(f"x must have shape (..., {self.dimension}), one point per last axis; got {points.shape}")
+        points = check_points(x, self.dimension)
         return self.shape.apply(lambda values: -1 / values, points - self.mean)
 
     def at_time(self, t: float) -> Teacher:

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from overparam._frozen import Frozen
 from overparam._softmax import softmax
 from overparam._validation import check_array, check_integer, check_real, check_rng, check_weights
-from overparam.teachers import TEACHERS, Teacher
+from overparam.teachers import TEACHERS, Teacher, check_points
 
 __all__ = ["DataSet"]
 
 _ENTRIES = 5_000_000  # logits formed at once by the score of a noised data set
 
 
-class DataSet(Teacher):
+class DataSet(Frozen, Teacher):
     r"""The empirical distribution :math:`\sum_kq_k\delta_{x_k}` of a data set.
 
     It gives sample versions of what the other teachers give in population. Expectations are finite sums, so there is no rule to choose
@@ -73,18 +74,6 @@ class DataSet(Teacher):
         if fields["nodes"] is None:
             fields.update(nodes=fields["x"], node_weights=fields["weights"])
         self.__setstate__(fields)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:  # unpickled arrays come back writable
-        for value in state.values():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-        vars(self).update(state)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"DataSet is frozen: make a new one instead of setting {name}")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"DataSet is frozen: {name} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
         return self.describe() == other.describe() if isinstance(other, DataSet) else NotImplemented
@@ -183,9 +172,7 @@ class DataSet(Teacher):
         """
         if self.t == 0.0:
             raise ValueError(NO_SCORE)
-        points = check_array(x, "x", ndim=tuple(range(1, 9)), empty=True)
-        if points.shape[-1] != self.dimension:
-            raise ValueError(f"x must have shape (..., {self.dimension}), one point per last axis; got {points.shape}")
+        points = check_points(x, self.dimension)
         flat, means, variance = points.reshape(-1, self.dimension), np.exp(-self.t) * self.x, -np.expm1(-2 * self.t)
         out, block = np.empty_like(flat), max(1, _ENTRIES // self.x.size)
         for first in range(0, len(flat), block):

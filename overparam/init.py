@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from overparam._matrix_starts import balanced_gaussian, small_gaussian
-from overparam._mixture_starts import bad_region, from_teacher, on_sphere
+from overparam._mixture_starts import bad_region, directions, from_teacher, on_sphere
 from overparam._validation import check_array, check_integer, check_params, check_positive, check_real, check_rng
 from overparam.state import State
 from overparam.teachers import Gaussian
@@ -189,11 +189,10 @@ def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float |
     else:
         radius = check_real(radius, "radius", minimum=SMALLEST)
     rng = check_rng(rng)
-    directions = rng.standard_normal((n, d))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    towards = directions(n, d, rng)
     lengths = rng.uniform(size=(n, 1)) ** (1.0 / d)
     # four ulps inside, so that rounding does not leave the ball
-    return State(centre=np.zeros(d), deviations=directions * lengths * (radius * (1.0 - 4 * np.finfo(float).eps)), log_scale=log_scale)
+    return State(centre=np.zeros(d), deviations=towards * lengths * (radius * (1.0 - 4 * np.finfo(float).eps)), log_scale=log_scale)
 
 
 def one_offset(n: int, target: Any, offset: float | None = None) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from overparam._frozen import Frozen
 from overparam._softmax import posterior_mean, responsibilities
 from overparam._validation import check_array, check_choice, check_integer, check_real, check_rng, check_weights
 
@@ -75,7 +76,16 @@ class Teacher(ABC):
         return teacher_from_description(description)
 
 
-class _Components(Teacher):
+def check_points(x: Any, dimension: int) -> np.ndarray:
+    """Return points x (..., d) as an array; ValueError if the last axis is not d or an entry is not finite."""
+    points = check_array(x, "x", ndim=tuple(range(1, 9)), empty=True)
+    if points.shape[-1] != dimension:
+        hint = " (one-dimensional points need a last axis of length 1: x[..., None])" if dimension == 1 else ""
+        raise ValueError(f"x must have shape (..., {dimension}), one point per last axis; got {points.shape}{hint}")
+    return points
+
+
+class _Components(Frozen, Teacher):
     """What Gaussians and their mixtures share: everything follows from `means` (m, d) and `weights` (m,)."""
 
     means: np.ndarray
@@ -83,17 +93,6 @@ class _Components(Teacher):
 
     def __init__(self, means: np.ndarray, weights: np.ndarray) -> None:
         self.__setstate__({"means": means.copy(), "weights": weights.copy()})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:  # unpickled arrays come back writable
-        for array in (state["means"], state["weights"]):
-            array.flags.writeable = False
-        vars(self).update(state)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: make a new one instead of setting {name}")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -152,7 +151,7 @@ class _Components(Teacher):
         ValueError
             If the last axis of x is not d or an entry is not finite.
         """
-        return responsibilities(self._points(x), self.means, self.weights)
+        return responsibilities(check_points(x, self.dimension), self.means, self.weights)
 
     def score(self, x: Any) -> np.ndarray:
         r"""Return the score :math:`s^*(x)=\sum_iw_i(x)\mu_i-x`.
@@ -170,15 +169,8 @@ class _Components(Teacher):
         ValueError
             If the last axis of x is not d or an entry is not finite.
         """
-        points = self._points(x)
+        points = check_points(x, self.dimension)
         return posterior_mean(points, self.means, self.weights) - points
-
-    def _points(self, x: Any) -> np.ndarray:
-        points = check_array(x, "x", ndim=tuple(range(1, 9)), empty=True)
-        if points.shape[-1] != self.dimension:
-            hint = " (one-dimensional points need a last axis of length 1: x[..., None])" if self.dimension == 1 else ""
-            raise ValueError(f"x must have shape (..., {self.dimension}), one point per last axis; got {points.shape}{hint}")
-        return points
 
 
 class Gaussian(_Components):

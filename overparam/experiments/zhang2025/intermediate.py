@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["IntermediateResult", "Numbers", "intermediate"]
 
 NAME = "zhang2025.intermediate"
-_HORIZON, _RECORDS = 1e14, 240  # a far parameter behind another waits until that one comes by; hardly any other run takes as long
+_HORIZON, _RECORDS = 1e14, 130  # a far parameter behind another waits until that one comes by; hardly any other run takes as long
 _RTOL = 1e-4  # an outcome is asked for
 _KAPPA = 3.0  # of the border ln(sigma) = -M^2 + kappa: 2.5 to 3.2 for n = 2 to 10 and any profile
 
@@ -225,8 +225,8 @@ def _checked(d: Any, sigma: Any, M: Any, n: Any, samples: Any, reach: Any, seed:
 
 @register(NAME, check=_checked, result=IntermediateResult)
 def intermediate(d: int | Sequence[int] = (1, 3, 10),
-                 sigma: float | Sequence[float] = (1e-7, 1e-6, 1e-5, 1e-4, 1e-2, 0.5, 1, 2, 4, 8), M: float = 4.0, n: int = 3,
-                 samples: int = 20, reach: float = 6.5, seed: int = 0, tol: float = 1e-6, n_jobs: int | None = None,
+                 sigma: float | Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-2, 1, 2, 4, 8), M: float = 4.0, n: int = 3,
+                 samples: int = 36, reach: float = 5.0, seed: int = 0, tol: float = 1e-6, n_jobs: int | None = None,
                  progress: bool | None = None) -> IntermediateResult:
     r"""How many parameters converge from random starts of every width: the number falls, and rises again, with the width.
 

@@ -100,7 +100,7 @@ class UnequalWeightsResult(StoppableResult):
             at = [one for one in self.pairs if one.divided == k]
             second.scatter([one.M for one in at], [one.perturbation for one in at], s=110, facecolors="none", linewidths=1.3,
                            edgecolors=_colour(k, self.settings["n"]))
-        second.set_title("descent: plain (dot), divided by weights (ring)", fontsize="medium")
+        second.set_title("dot: plain descent, ring: divided", fontsize="medium")
         handles: dict[str, Any] = {}
         for letter, ax in zip("ab", (first, second), strict=True):
             ax.set_yscale("log")

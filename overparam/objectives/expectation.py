@@ -29,10 +29,21 @@ from overparam.teachers import Teacher, teacher_from_description
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Expectation", "plan_for"]
+__all__ = ["Expectation", "plan_for", "scene_of"]
 
 _SQUARES = 1e150  # coordinates whose squares leave float64
 _FEW = 100  # effective samples below which a standard error is not to be trusted
+
+
+def scene_of(state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, integrands: Integrands,
+             **faint: float) -> tuple[Scene, np.ndarray, np.ndarray]:
+    """The means that have a weight as a :class:`Scene`, (n,) which do, and which of these can be seen."""
+    present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
+    scene = Scene(weights[present], means, teacher_weights, integrands, **faint)
+    kept = np.ones(len(scene.weights), dtype=bool)
+    if len(kept) > 1 and not state.log_scale:
+        kept = scene.kept(state.centre, state.deviations[present])
+    return scene, present, kept
 
 
 def plan_for(state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule, integrands: Integrands,
@@ -41,11 +52,7 @@ def plan_for(state: State, means: np.ndarray, teacher_weights: np.ndarray, weigh
 
     Teacher `means` (m, k) are in the state's coordinates; the rest is as for :class:`QuadraturePlan` and :class:`Scene`.
     """
-    present = weights > 0  # exactly: a tiny weight has a tiny row, which must be accurate relative to itself
-    scene = Scene(weights[present], means, teacher_weights, integrands, **faint)
-    kept = np.ones(len(scene.weights), dtype=bool)
-    if len(kept) > 1 and not state.log_scale:
-        kept = scene.kept(state.centre, state.deviations[present])
+    scene, present, kept = scene_of(state, means, teacher_weights, weights, integrands, **faint)
     rows = present.copy()
     rows[present] = kept
     view = None if rows.all() else Part.of(state, means, rows)

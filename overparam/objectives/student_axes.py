@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from overparam.certificate import Bounds, Parts
+from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import DROPPED, align
 from overparam.objectives.base import Burst, Evaluation, Plan
-from overparam.objectives.expectation import plan_for
-from overparam.objectives.far_means import FarPlan, Scene
+from overparam.objectives.expectation import plan_for, scene_of
+from overparam.objectives.far_means import FarPlan
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands
 from overparam.objectives.partial_plan import PartialPlan
 from overparam.objectives.quadrature_plan import seen_from
 from overparam.objectives.shares import Shares, reweighted, shares
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Rule
+from overparam.quadrature import Frame, Layout, Rule
 from overparam.state import State
 
 __all__ = ["ComponentPlan", "Mixture", "plan_of_mixture"]
@@ -41,6 +41,36 @@ _FEW = 20_000  # nodes up to which there is little to gain,
 _FEWEST = 2000  # and up to which there is none, even where every component sees one student
 _INFORMATION_TOL = 1e-13
 _ROOM = 30.0  # spread from which a plan is for one state: room for the means to move, a part of the spread, is wider than the grid
+
+
+class _Allowed(Auto):
+    """Auto for one component: (q,) absolute errors `allowed`, of the rows that are seen and of the value, in place of relative ones."""
+
+    def __init__(self, tol: float, max_nodes: int, allowed: np.ndarray) -> None:
+        super().__init__(tol, max_nodes)
+        self.allowed = allowed
+
+    def layout(self, frame: Frame, probe: Callable[[Layout], Demand] | None = None) -> Layout:
+        def told(demand: Demand) -> Demand:
+            rows = self.allowed
+            if len(demand.magnitudes) > len(rows):  # means that sit close together: differences from their mean row, and that row
+                rows = np.insert(rows, -1, rows[:-1].min())
+                rows[:-1] /= 2
+            return _Told(**vars(demand), allowed=rows / self.tol)
+
+        if frame.known is not None:
+            frame = replace(frame, known=told(frame.known))
+        return super().layout(frame, None if probe is None else lambda layout: told(probe(layout)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Told(Demand):
+    """A demand with (q,) errors `allowed` in units of the tolerance."""
+
+    allowed: np.ndarray | None = None
+
+    def targets(self, tol: float) -> np.ndarray:
+        return np.maximum(tol * self.allowed, self.floors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +92,13 @@ class Mixture:
                      None if state.basis is None else np.zeros(k))
 
     def component(self, state: State, number: int, rule: Rule, previous: Plan | None, roomy: bool, **faint: float) -> Plan:
-        """The plan of one Gaussian, for states as :meth:`seen_from` it."""
-        return plan_for(self.seen_from(state, number), np.zeros((1, state.k)), np.ones(1), self.weights, rule, self.integrands, previous,
-                        roomy, **faint)
+        """The plan of one Gaussian, for states as :meth:`seen_from` it. An :class:`_Allowed` has errors for all n rows and the value."""
+        seen, origin = self.seen_from(state, number), np.zeros((1, state.k))
+        if isinstance(rule, _Allowed):
+            _, present, kept = scene_of(seen, origin, np.ones(1), self.weights, self.integrands, **faint)
+            rows = np.append(np.flatnonzero(present)[kept], state.n)
+            rule = _Allowed(rule.tol, rule.max_nodes, rule.allowed[rows])
+        return plan_for(seen, origin, np.ones(1), self.weights, rule, self.integrands, previous, roomy, **faint)
 
     def information(self) -> tuple[float, float]:
         """I and its bound."""
@@ -77,15 +111,13 @@ class Mixture:
 
     def expected_nodes(self, state: State, tol: float) -> tuple[float, float]:
         """About how many nodes a plan on the axes of student and teacher takes, and one on the student's for each component."""
-        present = self.weights > 0
-        deviations = state.deviations[present]
         own = 0.0
         for number in range(len(self.means)):
-            mean = self.means[number:number + 1]
-            kept = Scene(self.weights[present], mean, np.ones(1), self.integrands).kept(state.centre, deviations)
-            own += _nodes(deviations[kept], mean, tol)
-        kept = Scene(self.weights[present], self.means, self.shares, self.integrands).kept(state.centre, deviations)
-        return len(self.means) * _nodes(deviations[kept], self.means, tol), own
+            seen, origin = self.seen_from(state, number), np.zeros((1, state.k))
+            _, present, kept = scene_of(seen, origin, np.ones(1), self.weights, self.integrands)
+            own += _nodes(seen.deviations[present][kept], origin, tol)
+        _, present, kept = scene_of(state, self.means, self.shares, self.weights, self.integrands)
+        return len(self.means) * _nodes(state.deviations[present][kept], self.means, tol), own
 
 
 def _nodes(deviations: np.ndarray, means: np.ndarray, tol: float) -> float:
@@ -141,23 +173,22 @@ class ComponentPlan(Plan):
     mixture : Mixture
     state : State
     rule : Auto
-        Its tolerance is that of the sums: components are asked for less where their rows cancel.
+        Its tolerance is that of the sums: component rows that are small beside these are asked for no more than they need.
     parts : tuple of Plan
         One for each component.
-    tol : float
-        What the parts were asked for.
+    asked : (n + 1,) array, optional
+        Errors of rows and value that the parts were asked for; None if each has the rule's tolerance.
     information : (float, float)
         I and its bound.
     roomy : bool
     """
 
-    def __init__(self, mixture: Mixture, state: State, rule: Auto, parts: tuple[Plan, ...], tol: float, information: tuple[float, float],
-                 roomy: bool) -> None:
-        self.mixture, self.parts, self.tol, self.information = mixture, parts, tol, information
+    def __init__(self, mixture: Mixture, state: State, rule: Auto, parts: tuple[Plan, ...], asked: np.ndarray | None,
+                 information: tuple[float, float], roomy: bool) -> None:
+        self.mixture, self.parts, self.asked, self.information = mixture, parts, asked, information
         self._rule, self._roomy, self._reduced = rule, roomy, state.basis is not None
         self._apart = np.linalg.norm(mixture.means - mixture.means[0], axis=1)
         self.nodes, self.rule = sum(part.nodes for part in parts), repr(rule)
-        self._planned = self._sizes(self.sums(state, mixture.weights))
 
     @classmethod
     def of(cls, mixture: Mixture, state: State, rule: Auto, previous: ComponentPlan | None = None, roomy: bool = True) -> ComponentPlan:
@@ -166,61 +197,53 @@ class ComponentPlan(Plan):
         In a run means may then be left out that change less than 1e-25: rows below are known to that only, as their bounds say.
         """
         information = mixture.information() if previous is None else previous.information
-        tol = max(rule.tol / 2, 1e-14) if previous is None else previous.tol
-        before = previous.parts if previous is not None else (None,) * len(mixture.means)
+        parts = previous.parts if previous is not None else (None,) * len(mixture.means)
         ways: list[dict[str, Any]] = [{"roomy": False}]
         if roomy:
             ways.append({"roomy": False, "faint": _FAINT})
             if np.ptp(state.deviations, axis=0).max() < _ROOM:
                 ways.insert(0, {"roomy": True})
 
-        def made(tol: float) -> ComponentPlan:
-            asked = Auto(tol, rule.max_nodes)
+        def made(asked: np.ndarray | None) -> ComponentPlan:
+            own = Auto(rule.tol, rule.max_nodes) if asked is None else _Allowed(rule.tol, rule.max_nodes, asked)
             while True:
                 try:
-                    parts = tuple(mixture.component(state, number, asked, before[number], **ways[0]) for number in range(len(before)))
-                    return cls(mixture, state, rule, parts, tol, information, roomy)
+                    new = tuple(mixture.component(state, number, own, one, **ways[0]) for number, one in enumerate(parts))
+                    return cls(mixture, state, rule, new, asked, information, roomy)
                 except TooHardError:
                     if len(ways) == 1:
                         raise
                     del ways[0]
 
+        plan = made(None) if previous is None else made(previous.allowed(previous.sums(state, mixture.weights)) / 2)
         for _ in range(4):
-            plan = made(tol)
-            needed = plan.needed(state)
-            if tol <= needed and (roomy or tol > needed / 64 or tol <= 1e-13):
-                return plan if tol > needed / 64 else made(needed)
-            tol = needed
-        return plan
+            allowed = plan.allowed(plan.sums(state, mixture.weights))
+            if plan.asked is not None and (plan.asked <= allowed).all():
+                return plan
+            parts = plan.parts
+            plan = made(allowed / 2)
+        raise TooHardError(f"tol={rule.tol:g} cannot be certified: the rows of the teacher's components cancel. Raise tol, or use a "
+                           "sampling rule (op.Sobol, op.MonteCarlo)")
 
     # --- tolerances --------------------------------------------------------------------------------------------------
 
-    def _sizes(self, found: _Sums) -> tuple[np.ndarray, np.ndarray]:
-        """(q,) sums of the components' magnitudes, and (q,) what is allowed of their errors in units of the tolerance: rows, value."""
-        share = self.mixture.shares
-        sizes = share @ np.linalg.norm(found.rows, axis=2)
-        rows = np.linalg.norm(np.einsum("j,jnk->nk", share, found.rows), axis=1)
-        weights = share @ found.shares
-        floors = _FLOOR * sizes
-        if self._roomy:
-            floors = floors + _EPS / 2 * self._apart.max() * weights
-        allowed = np.maximum(self._rule.tol * rows, floors)
-        if not self._roomy:  # in a run the value is reported with its bound, and steps do not hang on it
-            most = float(share @ found.values)
-            value = max(self._rule.tol * abs(most - self.information[0]), 5 * _FLOOR * (1 + most))
-            sizes, allowed = np.append(sizes, most), np.append(allowed, value)
-        return sizes, allowed
+    def allowed(self, found: _Sums) -> np.ndarray:
+        """(n + 1,) largest errors of rows and value at the rule's tolerance: as large for each component, whose weights add up to 1.
 
-    def needed(self, state: State) -> float:
-        """Tolerance that the parts need at `state`, half of it in reserve; a power of two below the rule's."""
-        sizes, allowed = self._sizes(self.sums(state, self.mixture.weights))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = float(np.where(sizes > 0, allowed / sizes, np.inf).min())
-        halvings = max(1, math.ceil(1 - math.log2(min(1.0, ratio / self._rule.tol)))) if ratio > 0 else 60
-        return max(self._rule.tol * 2.0**-halvings, 1e-14)
+        In a run, whose steps do not hang on it, the value is asked for relative to what it is summed from. Where the components' rows
+        or values cancel, they are asked for no more than 4e-14 of what is summed.
+        """
+        share, tol = self.mixture.shares, self._rule.tol
+        sizes = share @ np.linalg.norm(found.rows, axis=2)
+        rows = np.maximum(tol * np.linalg.norm(np.einsum("j,jnk->nk", share, found.rows), axis=1), _FLOOR * sizes)
+        most = float(share @ found.values)
+        value = max(tol * (most if self._roomy else abs(most - self.information[0])), 5 * _FLOOR * (1 + most))
+        if self._roomy:
+            rows += _EPS / 2 * self._apart.max() * (share @ found.shares)
+        return np.append(rows, value)
 
     def _holds(self, found: _Sums) -> bool:
-        return self.tol <= 1e-14 or bool((self.tol * self._planned[0] <= self._sizes(found)[1]).all())
+        return self.asked is None or bool((self.asked[:-1] <= self.allowed(found)[:-1]).all())
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ r"""Nodes for score matching against :math:`N(m,\Sigma)`: what each kind of rule
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["Found", "Nodes", "discretisation", "left_out", "nodes_for", "sampled
 
 _AIM, _AIM_ALONE = 0.4, 0.9  # part of the tolerance that is planned for: in a run the rest is for what changes inside the box
 _GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow
-_TURN = 0.02  # of the widest spread: room on axes along which means hardly differ, since the dynamics turn them
+_TURNS = (0.02, 2e-3, 1e-4)  # of the widest spread: room on axes along which means hardly differ, since the dynamics turn them
 _LEVEL = 32 * np.finfo(np.float64).eps  # rounding seen, relative to the scales: no tolerance asks for less
 _ENDS = np.linspace(1.0, 20.0, 77)  # how far beyond the outermost mode a grid may end
 
@@ -96,15 +97,26 @@ def left_out(nodes: Nodes, envelopes: Envelopes, factors: Factors) -> tuple[np.n
 
 def nodes_for(rule: Auto, spreads: np.ndarray, singles: int, envelopes: Envelopes, first: Factors, roomy: bool,
               look: Callable[[Nodes], Found]) -> Nodes:
-    """Nodes for the tolerance of `rule`; `look` says what some nodes find, `first` are the factors with E w = 1."""
+    """Nodes for the tolerance of `rule`; `look` says what some nodes find, `first` are the factors with E w = 1.
+
+    In a run axes along which means hardly differ get less room where there would be too many nodes.
+    """
+    for turn in _TURNS[:-1] if roomy else ():
+        with suppress(TooHardError):
+            return _nodes_for(rule, spreads, singles, envelopes, first, roomy, look, turn)
+    return _nodes_for(rule, spreads, singles, envelopes, first, roomy, look, _TURNS[-1])
+
+
+def _nodes_for(rule: Auto, spreads: np.ndarray, singles: int, envelopes: Envelopes, first: Factors, roomy: bool,
+               look: Callable[[Nodes], Found], turn: float) -> Nodes:
     k = len(spreads) - singles
     if 2.0**k > rule.max_nodes:
         raise _too_hard(rule, 2.0**k, spreads[:k])
-    nodes = _design(rule, spreads, singles, envelopes, first, roomy, 1e-4 * first.whole)
+    nodes = _design(rule, spreads, singles, envelopes, first, roomy, 1e-4 * first.whole, turn)
     aim = _AIM if roomy else _AIM_ALONE
     for _ in range(6):
         found = look(nodes)
-        nodes = _design(rule, spreads, singles, envelopes, found.factors, roomy, found.targets(aim * rule.tol))
+        nodes = _design(rule, spreads, singles, envelopes, found.factors, roomy, found.targets(aim * rule.tol), turn)
         found = look(nodes)
         error = discretisation(nodes, nodes.spread_high if roomy else spreads, found.factors)
         lost = left_out(nodes, envelopes, found.factors)[0]
@@ -116,12 +128,12 @@ def nodes_for(rule: Auto, spreads: np.ndarray, singles: int, envelopes: Envelope
 
 
 def _design(rule: Auto, spreads: np.ndarray, singles: int, envelopes: Envelopes, factors: Factors, roomy: bool,
-            targets: np.ndarray) -> Nodes:
+            targets: np.ndarray, turn: float) -> Nodes:
     k = len(spreads) - singles
     high = spreads.copy()
     if roomy:
         high = (_GROWTH_ALONE if (spreads > 0).sum() == 1 else _GROWTH) * spreads + 0.01 * (spreads > 0.3)
-        high = np.maximum(high, _TURN * spreads.max())
+        high = np.maximum(high, turn * spreads.max())
     share = 0.6 * targets / max(1, k)
     rules = [best_rule(float(high[axis]), factors, axis, k, share) for axis in range(k)]
     wide = [axis for axis in range(k) if isinstance(rules[axis], float)]

@@ -27,6 +27,7 @@ _SQUARED, _LIFTED = 1e-150, 1e-130  # deviations below the first have no squares
 _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part of what it was planned for
 _CHUNK = 16384  # nodes looked at together
 _FLUSHED = math.exp(-600.0)  # the kernel takes exponentials below this for 0
+_ARRIVED = 1e-7  # narrow teachers pull all means to theirs; this near, times what targets extend over, rounding of these takes over
 _BETWEEN = 32  # steps between looks at the spreads, where axes of the whitened space are not those of the kernel
 
 
@@ -53,6 +54,7 @@ class CovariancePlan(Plan):
         self._own, self._moving = _seen(state, weights, float(np.sqrt(shape.modes[0].max())))
         self._log_weights = np.log(weights)
         centre, deviations = self.enter(state)
+        self._arrived = self._near(centre, deviations)
         white, singles = Whitened.of(shape, deviations), 0
         sampled = isinstance(rule, SampledRule)
         if not (roomy or sampled):
@@ -135,11 +137,23 @@ class CovariancePlan(Plan):
         """The same parameters around the centre from which this plan sees them, and whether that centre moves on its own."""
         return state.moved(*self._split(state)), self._moving
 
+    def _near(self, centre: np.ndarray, deviations: np.ndarray) -> bool:
+        """Whether all means have come to that of a teacher with no eigenvalue above 1: then they are at rest for flows.
+
+        They close in exponentially, and what moves them falls below the rounding of a sum of targets of order one; the loss would
+        change by less than 1e-13 of itself.
+        """
+        values = self._shape.modes[0]
+        extent = np.abs((values - 1) / np.sqrt(values)).max()
+        return bool(values.max() <= 1) and bool(np.abs(centre).max() + np.abs(deviations).max() < _ARRIVED * extent)
+
     # --- evaluation --------------------------------------------------------------------------------------------------
 
     def gradient(self, template: State, centre: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What centre (k,) and deviations (n, k) move along, without errors."""
         mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
+        if self._arrived:
+            return np.zeros(len(centre)), np.zeros(deviations.shape)
         middle, deviations = np.array(centre, dtype=np.float64), np.ascontiguousarray(deviations)
         if self._moving:  # their mean is meant to be 0: what rounding makes of it is taken from the centre, which moves by less
             middle -= [fsum(column) / len(deviations) for column in deviations.T]
@@ -317,6 +331,8 @@ class CovariancePlan(Plan):
     def covers(self, state: State) -> bool:
         """Whether coordinates, and spreads after whitening, are inside the plan's box."""
         centre, deviations = self.enter(state)
+        if self._near(centre, deviations) != self._arrived:
+            return False
         params, spreads = centre + deviations, self._spreads(deviations)
         return bool((params >= self._low).all() and (params <= self._high).all() and (spreads >= self._nodes.spread_low).all()
                     and (spreads <= self._nodes.spread_high).all())
@@ -337,7 +353,7 @@ class CovariancePlan(Plan):
     @property
     def compiled(self) -> tuple[Any, np.ndarray, np.ndarray] | None:
         """Capsule, axes and box: see :class:`Plan`; None where a box of coordinates does not say where the plan serves."""
-        if self._aligned is None:
+        if self._aligned is None or self._arrived:
             return None
         return self._evaluator.capsule, np.eye(len(self._low)), np.stack([self._low, self._high, *self._box()])
 

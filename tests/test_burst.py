@@ -63,6 +63,43 @@ class TestBurst:
         assert_array_equal(self.c, whole[0])
         assert_array_equal(self.delta, whole[1])
 
+    @pytest.mark.parametrize("factors", [None, [0.5, 1.0, 2.0, 1.5, 0.7]], ids=["alike", "factors"])
+    @pytest.mark.parametrize("look_ahead", [False, True])
+    @pytest.mark.parametrize("moving", [False, True])
+    def test_velocity_factors_and_step_sizes(self, moving, look_ahead, factors):
+        """Against the same steps in NumPy on absolute parameters; two bursts are one."""
+        params, beta = self.c + self.delta, 0.7
+        velocity = np.random.default_rng(2).standard_normal(params.shape)
+        sizes = 0.05 / (1 + 0.1 * np.arange(40))
+        own = velocity.mean(axis=0) if moving else np.zeros(3)
+        pieces = own.copy(), np.ascontiguousarray(velocity - own)
+        many = np.ones(5) if factors is None else np.array(factors)
+        for size in sizes:
+            ahead = params + beta * velocity * look_ahead
+            rows = twin.score_matching(self.x, self.q, self.target, ahead, self.log_weights)[1]
+            velocity = beta * velocity - size * many[:, None] * rows
+            params = params + velocity
+        for part in (sizes[:15], sizes[15:]):
+            more = {"step_sizes": np.ascontiguousarray(part), "factors": None if factors is None else many, "momentum": beta,
+                    "look_ahead": look_ahead, "centre_velocity": pieces[0], "velocity": pieces[1]}
+            assert self.burst(len(part), moving, step_size=np.nan, **more)[:2] == (len(part), descent.REASONS["done"])
+        assert_allclose(self.c + self.delta, params, rtol=0, atol=1e-12)
+        assert_allclose(pieces[0] + pieces[1], velocity, rtol=0, atol=1e-12)
+        assert pieces[0].any() == moving
+
+    def test_velocities_stay_where_a_step_is_not_taken(self):
+        pieces = np.zeros(3), np.full((5, 3), np.inf)
+        before, own = self.delta, pieces[1].copy()
+        assert self.burst(3, momentum=0.5, centre_velocity=pieces[0], velocity=pieces[1])[:2] == (0, descent.REASONS["not_finite"])
+        assert_array_equal(self.delta, before)
+        assert_array_equal(pieces[1], own)
+
+    @pytest.mark.parametrize("bad", [{"velocity": np.zeros((5, 3))}, {"look_ahead": True}, {"factors": np.ones(4)},
+                                     {"step_sizes": np.ones(3)}, {"velocity": np.zeros((4, 3)), "centre_velocity": np.zeros(3)}])
+    def test_shapes_of_what_goes_with_a_velocity(self, bad):
+        with pytest.raises(ValueError, match="must have|needed together"):
+            self.burst(2, **bad)
+
     def test_no_steps(self):
         steps, reason, value = self.burst(0)
         assert (steps, reason) == (0, descent.REASONS["done"])

@@ -145,14 +145,12 @@ def test_below_floats_range_the_scale_does_not_matter(nesterov, precondition):
 def test_from_deviations_below_floats_range_to_absolute_parameters():
     """One run through log scales, a moving centre and absolute parameters ends where its pieces do, whose velocities are handed over."""
     obj = op.ScoreMatching(op.Gaussian([0.0]))
-    start = op.init.around([30.0], [[1.1], [0.2], [-1.3]], log_scale=-590.0)
-    run = op.momentum(obj, start, step_size=0.0005, steps=16_000, momentum=0.5, record=op.every(2000))
+    start = op.init.around([21.5], [[1.1], [0.2], [-1.3]], log_scale=-347.5)
+    run = op.momentum(obj, start, step_size=0.0005, steps=8000, momentum=0.5, record=op.every(1000))
     assert run.status == "completed" and run.log_scales[0] < 0 and run.log_scales[-1] == 0
-    assert (run.centres[:, 0] == 0).any() and (run.centres[:, 0] != 0).any()  # seen from the target, and from their own mean
-    pieces = op.momentum(obj, start, step_size=0.0005, steps=2000, momentum=0.5)
-    for _ in range(7):
-        pieces = pieces.extend(steps=2000)
-    assert_allclose(pieces.final, run.final, rtol=1e-8, atol=1e-10)
+    assert run.centres[3, 0] > 2 and run.centres[-1, 0] == 0  # seen from their own mean, and from the target
+    pieces = op.momentum(obj, start, step_size=0.0005, steps=3500, momentum=0.5).extend(steps=4500)
+    assert_allclose(pieces.final, run.final, rtol=1e-8)
 
 
 # --- going on --------------------------------------------------------------------------------------------------------

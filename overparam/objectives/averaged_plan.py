@@ -189,7 +189,8 @@ class AveragedPlan(Plan):
                  roomy: bool = True) -> None:
         self._terms, self._scaled, self._reduced = terms, state.log_scale != 0, state.basis is not None
         views = [seen_from(_at_scale(state, scale), scale * terms.means, weights) for scale in terms.scales]
-        self._moving = all(moving for _, moving in views)
+        self._each_moves = [moving for _, moving in views]
+        self._moving = all(self._each_moves)
         self._own = self._moving or views[int(np.argmax(terms.scales))][0]
         axes = align(self._split(state)[1], terms.means)
         if previous is not None and not np.array_equal(axes, previous._axes):
@@ -217,8 +218,9 @@ class AveragedPlan(Plan):
         if not isinstance(rule, Auto):
             self._plans = self._made(states, [rule] * len(states), olds, roomy)
             return
-        moves = previous is not None and all(not _sampled(plan) and _moves(plan) == self._moving for plan in olds)
-        if not moves:
+        alike = previous is not None and all(not _sampled(plan) and _moves(plan) == moves
+                                             for plan, moves in zip(olds, self._each_moves, strict=True))
+        if not alike:  # an old plan sees other quantities
             olds = self._made(states, [_Share(rule)] * len(states), olds, roomy)
         believed = self._sum(olds, states)
         for _ in range(_ATTEMPTS):
@@ -441,4 +443,4 @@ def _sampled(plan: Plan) -> bool:
 
 
 def _moves(plan: Plan) -> bool:
-    return isinstance(plan, QuadraturePlan) and plan._moving
+    return isinstance(plan, QuadraturePlan) and plan._moving  # a plan that leaves out far means does not

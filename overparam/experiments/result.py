@@ -61,6 +61,11 @@ class ExperimentResult(ABC):
         """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
         return ""
 
+    @property
+    def heading(self) -> str:
+        """The name and the settings in one line, the first of most summaries."""
+        return f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items())
+
     def finished(self) -> Self | None:
         """Return the result without the runs that Ctrl-C cut short; None if no run came to its end."""
         return None if self.interrupted else self

@@ -110,7 +110,7 @@ class ForwardVsReverseResult(two_losses.TwoLossesResult):
         """Return a table with a row for each run."""
         threshold, home, n = self.settings["threshold"], self.settings["home"], self.settings["n"]
         within = f"all within {home:g}"
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  f"{'start':<22}{'loss':<9}{f'k of {n}':>7}  {'farthest':>9}  {'spread: first':>13} {'largest':>9}  {'its loss':>9}  "
                  f"{'/ law':>6}  {f'time to < {threshold:g}':>16}  {within:>16}"]
         for run in self.runs:

@@ -187,7 +187,7 @@ class MixtureTeacherResult(RunsResult):
 
     def summary(self) -> str:
         """Return a table with a row for each run."""
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  f"{'start':<18}{'students':<10}{'nearest kept':<14}{'farthest':>8}  {'F at the end':>12}  {'/ law':>6}  "
                  f"{'total variation':>16}  of the counts"]
         for run in self.runs:

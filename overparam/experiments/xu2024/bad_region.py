@@ -162,7 +162,7 @@ class BadRegionResult(StoppableResult):
 
     def summary(self) -> str:
         """Return a table with a row for each n and d, and the exponents."""
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  "Flow time t = step size * iteration until max |mu_i| < 10 sqrt(d), from a pair at +-12 sqrt(d) with the others at 0.",
                  "measured: last record inside and first one outside the region; published: some |mu_i| >= 10 sqrt(d) up to e^d/30.", "",
                  f"{'n':>3} {'d':>6}  {'measured':>25}  {'law, no fit':>11}  {'/ law':>6}  {'published':>9}  {'/ published':>11}"]

@@ -182,7 +182,7 @@ class Figure1Result(RunsResult):
 
     def summary(self) -> str:
         """Return a table with a row for each run."""
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  f"{'n':>3}  {'weights':<14} {'min pi':>8}  {'last loss':>10}  {'slope':>8}  {'loss/law':>8}  "
                  f"{'distance':>10}  {'slope':>8}  {'dist./law':>9}"]
         for run in self.runs:

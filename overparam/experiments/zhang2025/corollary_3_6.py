@@ -14,7 +14,7 @@ from overparam._validation import check_array, check_integer, check_positive, ch
 from overparam.drivers import gradient_flow
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import StoppableResult
 from overparam.experiments.zhang2025.corollary_3_6_sampling import PairProposal, interval
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
@@ -60,7 +60,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Corollary36Result(ExperimentResult):
+class Corollary36Result(StoppableResult):
     """Result of :func:`corollary_3_6`.
 
     Attributes
@@ -74,12 +74,6 @@ class Corollary36Result(ExperimentResult):
     """
 
     estimates: tuple[Estimate, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> Corollary36Result | None:
         """Return what was computed; None if there is nothing."""
@@ -293,7 +287,7 @@ def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n
     except KeyboardInterrupt:
         if not found:
             raise KeyboardInterrupt(where) from None
-        return Corollary36Result(NAME, settings, tuple(found), where)
+        return Corollary36Result(NAME, settings, tuple(found), stopped=where)
     return Corollary36Result(NAME, settings, tuple(found))
 
 

@@ -14,7 +14,7 @@ from overparam._validation import check_array, check_integer, check_real
 from overparam.drivers import gradient_descent, sgd
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import StoppableResult
 from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
@@ -115,7 +115,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Figure1Result(ExperimentResult):
+class Figure1Result(StoppableResult):
     """Result of :func:`figure_1`.
 
     Attributes
@@ -129,12 +129,6 @@ class Figure1Result(ExperimentResult):
     """
 
     runs: tuple[Run, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> Figure1Result | None:
         """Return the result without the runs that Ctrl-C cut short; None if no run came to its end."""
@@ -331,7 +325,7 @@ def figure_1(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, sc
                 where = _standing(name, exact)
                 runs.append(Run(distance, exact, regimes.classify(exact)))
                 if exact.status == "interrupted":
-                    return Figure1Result(NAME, settings, tuple(runs), where)
+                    return Figure1Result(NAME, settings, tuple(runs), stopped=where)
                 for repetition in range(repetitions):
                     name = f"minibatch run {repetition + 1} of {repetitions} of M = {distance:g}"
                     where = f"before the first step of {name}"
@@ -343,11 +337,11 @@ def figure_1(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, sc
                     where = _standing(name, noisy)
                     runs[-1] = replace(runs[-1], minibatch=(*runs[-1].minibatch, noisy))
                     if noisy.status == "interrupted":
-                        return Figure1Result(NAME, settings, tuple(runs), where)
+                        return Figure1Result(NAME, settings, tuple(runs), stopped=where)
         except KeyboardInterrupt:  # in between, or before a run had anything to show
             if not runs:
                 raise KeyboardInterrupt(where) from None
-            return Figure1Result(NAME, settings, tuple(runs), where)
+            return Figure1Result(NAME, settings, tuple(runs), stopped=where)
     return Figure1Result(NAME, settings, tuple(runs))
 
 

@@ -12,7 +12,7 @@ from overparam import init, rates, regimes, verification
 from overparam._validation import check_array, check_integer, check_positive, check_real
 from overparam.drivers import gradient_flow
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import RunsResult, one_by_one
 from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
@@ -150,7 +150,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class LongHorizonResult(ExperimentResult):
+class LongHorizonResult(RunsResult):
     """Result of :func:`long_horizon`.
 
     Attributes
@@ -162,19 +162,6 @@ class LongHorizonResult(ExperimentResult):
     stopped : str
         Where Ctrl-C came, in words; empty if it did not.
     """
-
-    runs: tuple[Run, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
-
-    def finished(self) -> LongHorizonResult | None:
-        """Return the result without the run that Ctrl-C cut short; None if no run came to its end."""
-        whole = tuple(run for run in self.runs if run.trajectory.status != "interrupted")
-        return LongHorizonResult(self.name, self.settings, whole, self.stopped) if whole else None
 
     def run(self, start: str, n: int) -> Run:
         """The run from `start` with n parameters."""
@@ -307,20 +294,13 @@ def long_horizon(n: int | Sequence[int] = (2, 3, 5, 10), t_end: float = 1e14, t_
     1.0
     """
     settings = _checked(n, t_end, t_crossing, d, scale, seed, tol, rtol, records)
-    runs: list[Run] = []
-    where = "before any run"
-    try:
-        for start, (make, end) in STARTS.items():
-            for number in settings["n"]:
-                where = f"in the run {start}, n={number}"
-                params0 = make(number, settings)
-                objective = ScoreMatching(Gaussian(np.zeros(params0.shape[1])), rule=Auto(tol=settings["tol"]))
-                traj = gradient_flow(objective, params0, t_end=settings[end], rtol=settings["rtol"], record=log_spaced(settings["records"]))
-                runs.append(Run(start, number, traj, regimes.classify(traj)))
-                if traj.status == "interrupted":
-                    raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        if not runs:
-            raise KeyboardInterrupt(where) from None
-        return LongHorizonResult(NAME, settings, tuple(runs), where)
-    return LongHorizonResult(NAME, settings, tuple(runs))
+
+    def work(start: str, number: int) -> Run:
+        make, end = STARTS[start]
+        params0 = make(number, settings)
+        objective = ScoreMatching(Gaussian(np.zeros(params0.shape[1])), rule=Auto(tol=settings["tol"]))
+        traj = gradient_flow(objective, params0, t_end=settings[end], rtol=settings["rtol"], record=log_spaced(settings["records"]))
+        return Run(start, number, traj, regimes.classify(traj))
+
+    runs, where = one_by_one(work, [(f"in the run {start}, n={number}", (start, number)) for start in STARTS for number in settings["n"]])
+    return LongHorizonResult(NAME, settings, runs, stopped=where)

@@ -147,7 +147,7 @@ def _series(run: Run) -> dict[str, np.ndarray]:
 
 def table(result: LongHorizonResult) -> str:
     """Return a table with a row for each run."""
-    lines = [f"{result.name}: " + ", ".join(f"{key}={value}" for key, value in result.settings.items()), "",
+    lines = [result.heading, "",
              "start                 n  regime         flow time  slope, 95 % interval          constant  predicted  law off by  "
              "matrix off by"]
     for run in result.runs:

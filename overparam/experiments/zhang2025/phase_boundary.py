@@ -163,7 +163,7 @@ class PhaseBoundaryResult(StoppableResult):
         """Return a table with a row for each n, d, profile and M, and for each curve how far κ moves."""
         eta = self.settings["step_size"]
         head = f"{'n':>3} {'d':>2} {'profile':>11} {'M':>6}  {'ln eps*':>22}  {'kappa':>19}  {'published':>10}  runs"
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  "Border of a cluster at distance M under score matching: all parameters converge at the lower end, not at the upper one.",
                  f"eps* multiplies the profile; kappa = ln eps* + {'M^2' if eta is None else 'sum ln(1 + 4 eta M_k^2/n)'}; "
                  "published: ln of the radius of Theorem 3.2.", "", head if eta is None else head + "   bias: exact  first order"]

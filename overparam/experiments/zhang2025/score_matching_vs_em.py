@@ -96,7 +96,7 @@ class ScoreMatchingVsEMResult(two_losses.TwoLossesResult):
     def summary(self) -> str:
         """Return a table with a row for each run."""
         threshold, n = self.settings["threshold"], self.settings["n"]
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  f"{'start':<22}{'loss descended':<16}{f'k of {n}':>7}  {'farthest':>9}  {'its loss':>9}  {'KL at the end':>13}  "
                  f"{'/ law':>6}  time to KL < {threshold:g}"]
         for run in self.runs:

@@ -12,7 +12,7 @@ from overparam import plotting
 from overparam._validation import check_array, check_integer, check_positive
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import StoppableResult
 from overparam.theory.thresholds import Sharpness
 from overparam.theory.thresholds import sharpness as measure
 
@@ -29,7 +29,7 @@ DISTANCES = {"theorem_3_4": "o", "theorem_3_5": "s", "theorem_3_7": "^", "coroll
 
 
 @dataclass(frozen=True, eq=False)
-class SharpnessResult(ExperimentResult):
+class SharpnessResult(StoppableResult):
     """Result of :func:`sharpness`.
 
     Attributes
@@ -43,12 +43,6 @@ class SharpnessResult(ExperimentResult):
     """
 
     thresholds: tuple[Sharpness, ...]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> SharpnessResult | None:
         """Return what was measured; None if there is nothing."""
@@ -258,5 +252,5 @@ def sharpness(n: int | Sequence[int] = (2, 3), d: int = 1, M0: float | Sequence[
     except KeyboardInterrupt:
         if not found:
             raise KeyboardInterrupt(where) from None
-        return SharpnessResult(NAME, settings, tuple(found), where)
+        return SharpnessResult(NAME, settings, tuple(found), stopped=where)
     return SharpnessResult(NAME, settings, tuple(found))

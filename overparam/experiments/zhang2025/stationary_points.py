@@ -11,7 +11,7 @@ import numpy as np
 from overparam import init, plotting, stationary
 from overparam._validation import check_array, check_integer, check_real
 from overparam.experiments.registry import register
-from overparam.experiments.result import ExperimentResult
+from overparam.experiments.running import StoppableResult
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.stationary import StationaryPoint
@@ -30,7 +30,7 @@ SCAN = np.arange(1.0, 8.01, 0.5)  # where the maximum of L(s) is looked for: it 
 
 
 @dataclass(frozen=True, eq=False)
-class StationaryPointsResult(ExperimentResult):
+class StationaryPointsResult(StoppableResult):
     """Result of :func:`stationary_points`.
 
     Attributes
@@ -44,12 +44,6 @@ class StationaryPointsResult(ExperimentResult):
     """
 
     points: dict[tuple[int, int], StationaryPoint]
-    stopped: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Where Ctrl-C cut the experiment short, in words; empty if it ran to its end."""
-        return self.stopped
 
     def finished(self) -> StationaryPointsResult | None:
         """Return what was computed; None if there is nothing."""
@@ -218,5 +212,5 @@ def stationary_points(n: int | Sequence[int] = (3, 4, 5, 6, 7, 8, 9, 10), d: int
     except KeyboardInterrupt:
         if not points:
             raise KeyboardInterrupt(where) from None
-        return StationaryPointsResult(NAME, settings, points, where)
+        return StationaryPointsResult(NAME, settings, points, stopped=where)
     return StationaryPointsResult(NAME, settings, points)

@@ -218,7 +218,7 @@ class RecoveryResult(StoppableResult):
 
     def summary(self) -> str:
         """Return a table with a row for each m and n."""
-        lines = [f"{self.name}: " + ", ".join(f"{key}={value}" for key, value in self.settings.items()), "",
+        lines = [self.heading, "",
                  f"{'m':>2} {'n':>3}  {'n/(m ln m)':>10}  {'recovered':>9}  {'95 % interval':>15}  {'all met':>7}  {'expected':>8}  "
                  f"{'though not met':>14}  {'met but not':>11}"]
         for point in self.points:

@@ -124,8 +124,9 @@ class CovarianceGaussian(Frozen, Teacher):
 
     Notes
     -----
-    It has no `means`, so that nothing meant for identity covariances takes it for one of them. A student of identity-covariance
-    Gaussians cannot represent it: the smallest loss is above 0, except for some with eigenvalues above 1 and many students in the limit.
+    It has no `means`, so that nothing meant for identity covariances takes it for one of them. A student of finitely many
+    identity-covariance Gaussians cannot represent it: the smallest loss is above 0, and means do not all come to :math:`\mu^*` where an
+    eigenvalue is above 1.
 
     Examples
     --------

@@ -93,6 +93,7 @@ def test_interrupted(monkeypatch, finished):
         return
     result = op.experiments.run(NAME, **settings)
     assert result.interrupted and len(result.runs) == 1 and "interrupted in the run" in result.summary() and result.draw()
+    assert result.to_xarray().attrs["interrupted"] == result.reached
 
 
 def test_command_line(tmp_path):

@@ -156,8 +156,9 @@ class ExperimentResult(ABC):
         return _write_whole(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
 
     def attributes(self) -> dict[str, str]:
-        """Return what a data file says about its origin: experiment, settings and versions."""
-        return {"experiment": self.name, "settings": json.dumps(self.settings), "versions": json.dumps(versions())}
+        """Return what a data file says about its origin: experiment, settings and versions; and where Ctrl-C came, if it did."""
+        facts = {"experiment": self.name, "settings": json.dumps(self.settings), "versions": json.dumps(versions())}
+        return {**facts, "interrupted": self.reached} if self.interrupted else facts
 
 
 def _write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:

@@ -156,7 +156,7 @@ def dataset(result: Figure1Result) -> Dataset:
         variables |= _minibatch_variables(result, steps)
     coords = {"M": [run.M for run in result.runs], "step": steps, "time": ("step", steps * result.settings["step_size"])}
     facts = {**result.attributes(), "paper": PAPER, "seed": result.settings["seed"]}
-    return xarray.Dataset(variables, coords, {**facts, "interrupted": result.reached} if result.interrupted else facts)
+    return xarray.Dataset(variables, coords, facts)
 
 
 def _series(run: Run) -> dict[str, np.ndarray]:

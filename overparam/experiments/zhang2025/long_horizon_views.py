@@ -125,7 +125,7 @@ def dataset(result: LongHorizonResult) -> Dataset:
              "wall_time": [run.trajectory.wall_time for run in result.runs]}
     variables |= {name: ("run", values) for name, values in facts.items()}
     attributes = {**result.attributes(), "paper": PAPER}
-    return xarray.Dataset(variables, attrs={**attributes, "interrupted": result.reached} if result.interrupted else attributes)
+    return xarray.Dataset(variables, attrs=attributes)
 
 
 def _series(run: Run) -> dict[str, np.ndarray]:

@@ -211,8 +211,8 @@ def em(objective: KLDivergence, params0: Any, *, weights0: Any = None, steps: in
     No step of full EM, nor of the hybrid for :math:`\eta\le1`, increases the divergence. A mean whose responsibility is 0 in float64
     stays where it is, and so does one of weight 0; the message says which. Weights are divided by their sum after every step, which
     differs from 1 by the error of the nodes. Between records nodes are those of a plan whose bounds were looked at near by, and met the
-    tolerance there. Equal weights that do not move keep tiny deviations to full relative accuracy, as gradient descent does; moving ones are followed in
-    plain coordinates.
+    tolerance there. Equal weights that do not move keep tiny deviations to full relative accuracy, as gradient descent does; moving ones
+    are followed in plain coordinates.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Hybrid EM on two components in any dimension: the population in the span of the means, or fresh batches in the whole space."""
+"""Hybrid EM on two components in any dimension: the population in the span of the means, or fresh batches beside it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from overparam import init
-from overparam._softmax import responsibilities
 from overparam.drivers import em
+from overparam.experiments.zhang2026.batches import Students
 from overparam.objectives import KLDivergence
 from overparam.quadrature import Rule
 from overparam.teachers import GaussianMixture
@@ -34,12 +34,14 @@ class Run:
         Distance of the two true means.
     method : str
         "population" or "minibatch".
+    exact : bool
+        Whether every step's expectation is certified, and errors are bounds; else it is sampled, and they are standard errors.
     times : (T,) array
         Steps times step size.
     weights, along, across : (T, n) array
         Weights, first coordinates, and norms of all other coordinates.
     loss, loss_error : (T,) array
-        KL divergence and its standard error or bound; NaN of batches.
+        KL divergence and its bound or standard error; NaN of batches.
     status, message : str
         How the run ended.
     """
@@ -48,6 +50,7 @@ class Run:
     n: int
     separation: float
     method: str
+    exact: bool
     times: np.ndarray
     weights: np.ndarray
     along: np.ndarray
@@ -102,33 +105,39 @@ def collapse_constant(weights: tuple[float, float] = WEIGHTS) -> float:
     return math.exp(-2 * light * t) - math.exp(-2 * heavy * t)
 
 
-def population(d: int, separation: float, n: int, rule: Rule, step_size: float, steps: int, seed: int, record: Schedule,
+def population(d: int, separation: float, n: int, rule: Rule, fallback: Rule, step_size: float, steps: int, seed: int, record: Schedule,
                progress: bool | None) -> Run:
-    """:func:`overparam.em`, which works in the span of true means and start: the expectation does not leave it."""
+    """:func:`overparam.em` in the span of true means and start, which the expectation does not leave.
+
+    Where `rule` cannot meet its tolerance at some step, the whole run is that under `fallback`, and says so.
+    """
     teacher = pair(d, separation)
-    traj = em(KLDivergence(teacher, rule=rule), init.from_teacher(teacher, n, rng=seed), steps=steps, step_size=step_size, record=record,
-              progress=progress)
+    start = init.from_teacher(teacher, n, rng=seed)
+    settings: dict[str, Any] = {"steps": steps, "step_size": step_size, "record": record, "progress": progress}
+    traj, said = em(KLDivergence(teacher, rule=rule), start, **settings), ""
+    if traj.status == "too_hard":
+        said = f"sampled, since {traj.message}"
+        traj = em(KLDivergence(teacher, rule=fallback), start, **settings)
     seen = [_seen(traj.params[k]) for k in range(len(traj))]
-    return Run(d, n, separation, "population", np.asarray(traj.times), np.asarray(traj.weights), np.array([one[0] for one in seen]),
-               np.array([one[1] for one in seen]), np.asarray(traj.loss), np.asarray(traj.loss_error), traj.status, traj.message)
+    message = "; ".join(part for part in (said, traj.message) if part)
+    return Run(d, n, separation, "population", not said and rule is not fallback, np.asarray(traj.times), np.asarray(traj.weights),
+               np.array([one[0] for one in seen]), np.array([one[1] for one in seen]), np.asarray(traj.loss), np.asarray(traj.loss_error),
+               traj.status, message)
 
 
 def by_batches(d: int, separation: float, n: int, batch_size: int, step_size: float, steps: int, seed: int, record: Schedule) -> Run:
-    """The same start and update on `batch_size` fresh draws a step, in the whole space, whose noise leaves the span."""
-    teacher, rng = pair(d, separation), np.random.default_rng([seed, batch_size])
-    means, weights = init.from_teacher(teacher, n, rng=seed), np.full(n, 1 / n)
+    """The same start and update on `batch_size` fresh draws a step in the whole space, whose noise leaves the span."""
+    teacher, rng = pair(d, separation), np.random.default_rng([seed, batch_size, n])
+    students = Students.of(init.from_teacher(teacher, n, rng=seed), np.full(n, 1 / n))
     looks, found = {int(step) for step in record.steps(steps)}, []
     for step in range(steps + 1):
         if step in looks:
-            found.append((step * step_size, weights, *_seen(means)))
+            found.append((step * step_size, students.weights, *_seen(students.means)))
         if step < steps:
-            x = np.asarray(teacher.sample(batch_size, rng))
-            w = responsibilities(x, means, weights)
-            weights = w.mean(axis=0)
-            means = means + step_size * (w.T @ x / batch_size - weights[:, None] * means)
+            students = students.stepped(separation, WEIGHTS[0], step_size, batch_size, rng)
     times, shares, along, across = (np.array(column) for column in zip(*found, strict=True))
     nothing = np.full(len(times), np.nan)
-    return Run(d, n, separation, "minibatch", times, shares, along, across, nothing, nothing)
+    return Run(d, n, separation, "minibatch", False, times, shares, along, across, nothing, nothing)
 
 
 def _seen(params: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,11 @@
 """Zhang et al., arXiv 2511.22069: over-parameterized score matching of a single Gaussian."""
 
 from overparam.experiments.zhang2025 import corollary_3_6 as _corollary_3_6  # noqa: F401
+from overparam.experiments.zhang2025 import covariance as _covariance  # noqa: F401
 from overparam.experiments.zhang2025 import figure_1 as _figure_1  # noqa: F401  importing it registers it
 from overparam.experiments.zhang2025 import intermediate as _intermediate  # noqa: F401
 from overparam.experiments.zhang2025 import long_horizon as _long_horizon  # noqa: F401
+from overparam.experiments.zhang2025 import noise_averaging as _noise_averaging  # noqa: F401
 from overparam.experiments.zhang2025 import phase_boundary as _phase_boundary  # noqa: F401
 from overparam.experiments.zhang2025 import rounding as _rounding  # noqa: F401
 from overparam.experiments.zhang2025 import score_matching_vs_em as _score_matching_vs_em  # noqa: F401

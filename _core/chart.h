@@ -11,7 +11,7 @@
 
 #include "evaluator.h"
 
-/* A centre nearer to the target than this has arrived: its velocity leaves the range of doubles, and its square long has. */
+/* A centre nearer to the target than this is seen from here: its velocity would leave the range of doubles, and all is linear. */
 #define OP_GONE 1e-280
 
 typedef struct op_chart {
@@ -48,7 +48,7 @@ static int op_chart_open(op_chart *c, const double *y)
         }
         for (ptrdiff_t i = 0; i < n; i++) c->z[i * k + a] = z[i * k + a] - mean;
     }
-    c->scale = !c->moving ? 1.0 : c->far ? exp(y[0]) : c->amplitude[c->widest] * c->amplitude[c->widest];
+    c->scale = !c->moving ? 1.0 : fmax(c->far ? exp(y[0]) : c->amplitude[c->widest] * c->amplitude[c->widest], OP_GONE);
     for (ptrdiff_t a = 0; a < k; a++) c->centre[a] = c->moving ? c->scale * at[a] : c->fixed[a];
     for (ptrdiff_t b = 0; b < k; b++) {
         double sum = 0.0, lost = 0.0, m = 0.0;
@@ -123,7 +123,7 @@ static int op_chart_slope(op_chart *c, const op_evaluator *e, const double *y, d
         if (c->straight) v = -c->mean_row[a];
         else
             for (ptrdiff_t b = 0; b < k; b++) v -= c->mean_row[b] * c->turn[a * k + b];
-        c->own[a] = c->scale > OP_GONE ? v / c->scale : 0.0;
+        c->own[a] = v / c->scale;
         along += c->own[a] * at[a];
         square += at[a] * at[a];
     }

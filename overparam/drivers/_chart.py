@@ -33,7 +33,7 @@ _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less t
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
 _NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
 _SMALL_CENTRE = 0.2  # of the unit that a far centre starts with: there its amplitude has not followed, and a new chart begins
-_GONE = 1e-280  # a centre nearer to the target than this has arrived: its velocity leaves float64's range, and its square long has
+_GONE = 1e-280  # a centre nearer to the target than this is seen from here: its velocity would leave float64's range, and all is linear
 _LOST = 0.1  # a column in which that makes up more than this is kept still
 _NARROW, _STRETCH = 13.0, 4.0  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
@@ -149,7 +149,7 @@ class Chart:
         amplitudes = np.exp(g - shift)
         if not self.moving:
             return Opened(self._fixed, amplitudes, z, 1.0, shift)
-        scale = float(np.exp(y[0])) if self.far else float(amplitudes[self._widest]) ** 2
+        scale = max(float(np.exp(y[0])) if self.far else float(amplitudes[self._widest]) ** 2, _GONE)
         return Opened(scale * y[self._c], amplitudes, z, scale, shift)
 
     def state(self, y: np.ndarray) -> State:
@@ -186,7 +186,7 @@ class Chart:
         out[self._g] = rate
         out[self._z] = (relative - rate * z).ravel()
         if self.moving:
-            own, c = (centre_velocity / scale if scale > _GONE else np.zeros_like(centre_velocity)), y[self._c]
+            own, c = centre_velocity / scale, y[self._c]
             size = float(c @ c)
             follow = float(own @ c) * size / (size * size + _SOFT**2) if self.far else 2 * float(rate[self._widest])
             out[self._c] = own - follow * c

@@ -44,8 +44,8 @@ def panels(result: TwoLossesResult, measured: Series, label: str, law: Series, d
             _draw(top, bottom, run, plotting.COLOURS[losses.index(run.loss)], measured, law)
         bottom.plot([], [], "k--", linewidth=0.9, label="law, no fit")
         bottom.axhline(result.settings["threshold"], color="0.5", linestyle=":", linewidth=1, label="threshold whose time is in the table")
-        verdicts = ", ".join(f"{run.loss}: {run.k} of {run.trajectory.n}" for run in shown)
-        top.set_title(f"{start}\n{verdicts}", fontsize="small")
+        verdict = " against ".join(run.k for run in shown) + f" of {result.settings['n']} converge"
+        top.set_title(f"{start}\n{verdict}", fontsize="medium")
         top.set_yscale(distances)
         bottom.set_xscale("log")
         bottom.set_yscale("log")

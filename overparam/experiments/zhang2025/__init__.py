@@ -2,6 +2,7 @@
 
 from overparam.experiments.zhang2025 import corollary_3_6 as _corollary_3_6  # noqa: F401
 from overparam.experiments.zhang2025 import covariance as _covariance  # noqa: F401
+from overparam.experiments.zhang2025 import far_geometry as _far_geometry  # noqa: F401
 from overparam.experiments.zhang2025 import figure_1 as _figure_1  # noqa: F401  importing it registers it
 from overparam.experiments.zhang2025 import intermediate as _intermediate  # noqa: F401
 from overparam.experiments.zhang2025 import long_horizon as _long_horizon  # noqa: F401

@@ -38,6 +38,7 @@ HEADERS = [
     "log_ratio.h",
     "score_matching.h",
     "score_matching_block.h",
+    "score_matching_blas.h",
     "score_matching_gradient.h",
     "score_matching_checks.h",
     "score_matching_kernels.h",

@@ -23,6 +23,8 @@
 
 #include "cpu.h"
 
+typedef void (*op_gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *, double *, int *);
+
 typedef struct op_measure {
     ptrdiff_t n, k;               /* parameters, axes */
     ptrdiff_t varying;            /* axes that vary over the inner nodes */
@@ -44,6 +46,7 @@ typedef struct op_measure {
     int likelihood;
     const double *log_teacher;    /* (inner,): ln sum_a pi*_a exp(-|x - m_a|^2/2), or NULL for one Gaussian */
     const ptrdiff_t *flat;        /* (k,): whether all nodes are at the target on axis a, one Gaussian only */
+    op_gemm gemm;                 /* dgemm where products are BLAS's (all axes are inner then), else NULL */
 } op_measure;
 
 /* Outer nodes are prepared this many at a time, whatever their number: nothing grows with it. */
@@ -74,6 +77,7 @@ typedef struct op_job {
     double *sum_a;                /* (n, OP_CHUNK) */
     double *sum_D;                /* (k, OP_CHUNK) */
     double *sum_value;            /* (OP_CHUNK,) */
+    double *blas_rows;            /* (n, k): sum_rows where products are BLAS's */
     /* likelihood only */
     int near;                     /* all r are small, and so are logits */
     int perhaps;                  /* r may turn out small at all nodes: both sums are taken */
@@ -130,6 +134,7 @@ static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspac
     job->sum_a = op_take(base, &used, n * 8, d);
     job->sum_D = op_take(base, &used, k * 8, d);
     job->sum_value = op_take(base, &used, 8, d);
+    job->blas_rows = op_take(base, &used, m->gemm ? n * k : 0, d);
     job->centre = op_take(base, &used, k, d);
     job->shift = op_take(base, &used, k, d);
     job->delta = op_take(base, &used, n * k, d);

@@ -4,7 +4,7 @@ The formulas are in score_matching.h. Whoever calls from Python has validated va
 because a wrong shape would read foreign memory.
 """
 
-from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New, PyCapsule_SetContext
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY, exp, fabs, sqrt
 from libc.stdint cimport uintptr_t
@@ -23,6 +23,8 @@ cdef extern from "evaluator.h":
         Py_ssize_t n, k
 
 cdef extern from "score_matching.h":
+    ctypedef void (*op_gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *, double *,
+                             int *) noexcept nogil
     ctypedef struct op_measure:
         Py_ssize_t n, k, varying, inner, outer, block
         const double *nodes
@@ -42,6 +44,7 @@ cdef extern from "score_matching.h":
         int likelihood
         const double *log_teacher
         const Py_ssize_t *flat
+        op_gemm gemm
 
     ctypedef struct op_kernels:
         int (*evaluate)(const void *measure, const double *centre, const double *deviations, int form, double *value,
@@ -67,9 +70,21 @@ cdef enum:
     # of starting each phase shows (n = 200: 1.6 times slower at 8 nodes).
     BLOCK_BYTES = 28672
     BLOCK_NODES = 24
+    # From this many parameters times axes on, and this many of either, products are BLAS's, in blocks of so many nodes.
+    BLAS_TABLE = 400
+    BLAS_LEAST = 8
+    BLAS_NODES = 256
 
 cdef int _refused = 0
 cdef const op_kernels *_kernels = op_score_matching(op_path_choose(&_refused))
+
+
+cdef op_gemm dgemm() except NULL:
+    """SciPy's BLAS, imported when it is first wanted: `import overparam` stays light."""
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__["dgemm"]
+    return <op_gemm>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 
 
 cdef void release(object capsule) noexcept:
@@ -169,7 +184,11 @@ cdef class Evaluator:
     cdef int finish(self) except -1:
         cdef op_measure *m = &self.measure
         cdef Py_ssize_t bytes_per_node = 8 * (2 * m.n + m.k + m.varying)
-        m.block = min(max(BLOCK_BYTES // bytes_per_node // 8 * 8, BLOCK_NODES), m.inner)
+        m.gemm = NULL
+        if m.outer == 1 and m.varying == m.k and m.n * m.k >= BLAS_TABLE and m.n >= BLAS_LEAST and m.k >= BLAS_LEAST:
+            m.gemm = dgemm()
+        m.block = BLAS_NODES if m.gemm != NULL else max(BLOCK_BYTES // bytes_per_node // 8 * 8, BLOCK_NODES)
+        m.block = min(m.block, m.inner)
         self.check_bytes = op_check_bytes(m)
         self.evaluator.evaluate = _kernels.evaluate
         self.evaluator.context = m

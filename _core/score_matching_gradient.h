@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "score_matching_block.h"
+#include "score_matching_blas.h"
 
 /* Up to this bound on |logit| the weights are formed as a difference from the prior weights; op_growth needs 0.34. */
 #define OP_SMALL_LOGIT 0.25
@@ -266,6 +267,8 @@ typedef void (*op_runner)(const op_job *, ptrdiff_t);
 static op_runner op_choose_runner(const op_job *job)
 {
     const int like = job->measure->likelihood;
+    if (job->measure->gemm != NULL)
+        return like ? (job->small ? op_run_blas_1_1 : op_run_blas_0_1) : (job->small ? op_run_blas_1_0 : op_run_blas_0_0);
 #define OP_RUNNER(K, V)                                                \
     (like ? (job->small ? op_run_##K##_##V##_1_1 : op_run_##K##_##V##_0_1) \
           : (job->small ? op_run_##K##_##V##_1_0 : op_run_##K##_##V##_0_0))

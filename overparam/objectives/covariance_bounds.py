@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import lgamma
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from overparam._softmax import log_softmax, softmax
 from overparam.covariance import Covariance
 from overparam.geometry import Integrand, _full_lattices, align
 
-__all__ = ["Envelopes", "Factors", "Whitened", "axis_error", "best_rule", "rooms", "strip_error", "trusted"]
+__all__ = ["Envelopes", "Factors", "Whitened", "axis_error", "best_rule", "edges_error", "envelopes_at", "rooms", "strip_error",
+           "trusted", "weights_at", "with_shares"]
 
 _FRACTIONS = np.concatenate([np.linspace(0.04, 0.9, 24), 1 - np.geomspace(0.08, 1e-3, 8)])  # of the largest strip
 _CIRCLE = 2.5  # radius times spread up to which a product of weights is largest where the circle meets the real axis
@@ -258,44 +260,51 @@ def rooms(rule: int, spread: float, factors: Factors, axis: int, axes: int, targ
     return room
 
 
-def edges_error(envelopes: Envelopes, factors: Factors, axis: int, side: int, edges: np.ndarray, modes: np.ndarray,
+def edges_error(envelopes: Envelopes, factors: Factors, axis: int, side: int, edges: np.ndarray, modes: np.ndarray | None,
                 steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""What lies beyond each of `edges` (E,) on one side of an axis: of rows and loss (E, n + 1), and of :math:`E\,w_i` (E, n).
+    r"""What lies beyond each of `edges` (E,) on one side of an axis: of the quantities (E, q), and of :math:`E\,w_i` (E, n).
 
     :math:`\varphi w_i` lies below Gaussians of unit width around :math:`z_i^*`; with u the distance along the axis and o that along the
     others, :math:`\|z\|\le\|z_i^*\|+|u|+o`, and lattices sum :math:`\varphi`, :math:`|u|\varphi`, :math:`u^2\varphi` beyond an edge to at
-    most their integrals plus h times their peaks.
+    most their integrals plus h times their peaks. Where weights do not count, :math:`\varphi` itself is the envelope.
     """
-    from scipy.special import log_ndtr
-
     masses, squares = _full_lattices(steps)
     others = np.arange(len(steps)) != axis
-    theta, rest, step = masses[others].prod(), squares[others].sum(), steps[axis]
+    theta, rest, step = masses[others].prod(), squares[others].sum(), float(steps[axis])
+    first0, first1, second0, second1 = factors.parts
+    if not factors.weighted:
+        zeroth, one, two = (theta * part for part in _tails((side * edges)[:, None], step))
+        return factors.mass * _against(factors.parts, 0.0, rest, zeroth, one, two), np.zeros((len(edges), len(envelopes.params)))
     points = np.repeat(modes[None], 2 * len(edges), axis=0)
     points[len(edges):, :, axis] = edges[:, None]
     centres, peaks = envelopes.envelopes(points)
-    lengths = side * (np.tile(edges, 2)[:, None] - centres[:, :, axis])
+    scale = theta * np.exp(np.minimum(peaks, 700.0))
     with np.errstate(under="ignore", over="ignore"):
-        scale = theta * np.exp(np.minimum(peaks, 700.0))
-        density = np.exp(-lengths**2 / 2) / np.sqrt(2 * np.pi)
-        normal, top = np.exp(log_ndtr(-lengths)), 1 / np.sqrt(2 * np.pi)
-        zeroth = normal + step * top * (lengths < 0)
-        one = np.where(lengths >= 0, density, 2 * top - density) + 2 * step * top * np.exp(-0.5) * (lengths < 1)
-        two = normal + lengths * density + 4 * step * top * np.exp(-1.0) * (lengths < np.sqrt(2.0))
-        zeroth, one, two = zeroth * scale, one * scale, np.maximum(two, 0.0) * scale
-    better = zeroth[len(edges):] < zeroth[:len(edges)]
-    zeroth, one, two = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (zeroth, one, two))
-    away = np.where(better, np.linalg.norm(centres[len(edges):], axis=2), np.linalg.norm(centres[:len(edges)], axis=2))
-    first0, first1, second0, second1 = factors.parts
-
-    def against(f0: np.ndarray, f1: np.ndarray, g0: np.ndarray, g1: np.ndarray) -> np.ndarray:
-        near, tall = f0 + f1 * away, g0 + g1 * away
-        return near * tall * zeroth + (near * g1 + tall * f1) * (one + np.sqrt(rest) * zeroth) \
-            + 2 * f1 * g1 * (two + rest * zeroth)
-
-    rows = 2 * against(first0[:-1], first1[:-1], second0[:-1], second1[:-1])
-    loss = against(first0[-1], first1[-1], second0[-1], second1[-1]).sum(axis=1)
+        parts = [scale * part for part in _tails(side * (np.tile(edges, 2)[:, None] - centres[:, :, axis]), step)]
+    better = parts[0][len(edges):] < parts[0][:len(edges)]
+    zeroth, one, two, away = (np.where(better, part[len(edges):], part[:len(edges)]) for part in (*parts, np.linalg.norm(centres, axis=2)))
+    rows = 2 * _against((first0[:-1], first1[:-1], second0[:-1], second1[:-1]), away, rest, zeroth, one, two)
+    loss = _against((first0[-1], first1[-1], second0[-1], second1[-1]), away, rest, zeroth, one, two).sum(axis=1)
     return np.column_stack([rows, loss]), zeroth
+
+
+def _tails(lengths: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a lattice sums of 1, |u| and u^2 times a normal density beyond `lengths`, its first node a step further."""
+    from scipy.special import log_ndtr
+
+    top = 1 / np.sqrt(2 * np.pi)
+    density, normal = top * np.exp(-lengths**2 / 2), np.exp(log_ndtr(-lengths))
+    zeroth = normal + step * top * (lengths < 0)
+    one = np.where(lengths >= 0, density, 2 * top - density) + 2 * step * top * np.exp(-0.5) * (lengths < 1)
+    two = normal + lengths * density + 4 * step * top * np.exp(-1.0) * (lengths < np.sqrt(2.0))
+    return zeroth, one, np.maximum(two, 0.0)
+
+
+def _against(parts: tuple[Any, Any, Any, Any], away: Any, rest: float, zeroth: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Sums of the two factors against envelopes `away` from 0, the others' mean square being `rest`."""
+    f0, f1, g0, g1 = parts
+    near, tall = f0 + f1 * away, g0 + g1 * away
+    return near * tall * zeroth + (near * g1 + tall * f1) * (one + np.sqrt(rest) * zeroth) + 2 * f1 * g1 * (two + rest * zeroth)
 
 
 def offsets_of(centre: np.ndarray, deviations: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from overparam.objectives.covariance_bounds import Envelopes, Factors, best_rule
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Axis, Cloud, Frame, Grid, Rule, hermite_axis, trapezoid_axis
 
-__all__ = ["Found", "Nodes", "discretisation", "left_out", "nodes_for", "sampled_nodes", "fixed_nodes"]
+__all__ = ["Found", "Nodes", "discretisation", "fixed_nodes", "left_out", "nodes_for", "sampled_nodes"]
 
 _AIM, _AIM_ALONE = 0.4, 0.9  # part of the tolerance that is planned for: in a run the rest is for what changes inside the box
 _GROWTH, _GROWTH_ALONE = 1.12, 1.4  # by which a spread may grow
@@ -80,12 +80,11 @@ def discretisation(nodes: Nodes, spreads: np.ndarray, factors: Factors) -> np.nd
 
 
 def left_out(nodes: Nodes, envelopes: Envelopes, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
-    """What lies beyond the edges: of rows and loss (n + 1,), and of E w (n,)."""
-    n = len(envelopes.params)
-    lost, masses, wide = np.zeros(n + 1), np.zeros(n), nodes.wide
+    """What lies beyond the edges: of the quantities (q,), and of E w (n,)."""
+    lost, masses, wide = np.zeros(len(factors.mass)), np.zeros(len(envelopes.params)), nodes.wide
     if not wide:
         return lost, masses
-    modes = envelopes.modes(nodes.modes)
+    modes = envelopes.modes(nodes.modes) if factors.weighted else None
     steps = np.array([axis.step or 0.0 for axis in nodes.grid.axes])
     for axis in wide:
         ends = nodes.grid.axes[axis].nodes
@@ -119,9 +118,7 @@ def _nodes_for(rule: Auto, spreads: np.ndarray, singles: int, envelopes: Envelop
         nodes = _design(rule, spreads, singles, envelopes, found.factors, roomy, found.targets(aim * rule.tol), turn)
         found = look(nodes)
         error = discretisation(nodes, nodes.spread_high if roomy else spreads, found.factors)
-        lost = left_out(nodes, envelopes, found.factors)[0]
-        error[:len(lost) - 1] += lost[:-1]
-        error[-1] += lost[-1]
+        error += left_out(nodes, envelopes, found.factors)[0]
         if (error <= found.targets(rule.tol)).all():
             return nodes
     raise _too_hard(rule, nodes.grid.size, spreads[:k], cancels=True)
@@ -155,7 +152,7 @@ def _design(rule: Auto, spreads: np.ndarray, singles: int, envelopes: Envelopes,
             edges = side * ((side * modes[:, axis]).max() + _ENDS)
             lost = edges_error(envelopes, factors, axis, side, edges, modes, steps)[0]
             allowed = 0.3 * targets / (2 * len(wide))
-            enough = (lost <= np.append(allowed[:lost.shape[1] - 1], allowed[-1])).all(axis=1)
+            enough = (lost <= allowed).all(axis=1)
             end = edges[int(enough.argmax())] if enough.any() else edges[-1]
             ends.append(end + side * (0.1 + 0.12 * high[axis] if roomy else 0.0))  # modes move about as far as the means
         if (ends[1] - ends[0]) / one > rule.max_nodes:
@@ -172,10 +169,10 @@ def _too_hard(rule: Auto, nodes: float, spreads: np.ndarray, cancels: bool = Fal
     shown = ", ".join(f"{spread:.3g}" for spread in spreads[:4]) + (", ..." if len(spreads) > 4 else "")
     where = f"after whitening the means differ along {len(spreads)} axes by {shown}"
     if cancels:
-        return TooHardError(f"tol={rule.tol:g} cannot be certified: the loss or a gradient row is too small against its integrand ({where}). "
-                            "Raise tol, or use a sampling rule (op.Sobol, op.MonteCarlo)")
-    return TooHardError(f"tol={rule.tol:g} needs about {nodes:.3g} nodes, more than max_nodes={rule.max_nodes}: {where}. Raise max_nodes or "
-                        "tol, allow sampling (op.Auto(..., sampling=True)), or use a sampling rule (op.Sobol, op.MonteCarlo)")
+        return TooHardError(f"tol={rule.tol:g} cannot be certified: the loss or a gradient row is too small against its integrand "
+                            f"({where}). Raise tol, or use a sampling rule (op.Sobol, op.MonteCarlo)")
+    return TooHardError(f"tol={rule.tol:g} needs about {nodes:.3g} nodes, more than max_nodes={rule.max_nodes}: {where}. Raise max_nodes "
+                        "or tol, allow sampling (op.Auto(..., sampling=True)), or use a sampling rule (op.Sobol, op.MonteCarlo)")
 
 
 def sampled_nodes(rule: Rule, k: int) -> Nodes:

@@ -63,8 +63,7 @@ class AgainstCovariance(Expectation):
                 shape = whole.inside(state.basis)
                 terms = [np.sort((one.modes[0] - 1) ** 2 / one.modes[0]) for one in (whole, shape)]
                 outside = max(0.0, float(terms[0].sum() - terms[1].sum()))
-                if state.k == 1 and whole.diagonal or outside <= 1e-13 * float(terms[0].sum()):
-                    outside = outside if outside > 1e-13 * float(terms[0].sum()) else 0.0
+                outside = outside if outside > 1e-13 * float(terms[0].sum()) else 0.0
             known = self._known_shape = state.basis, shape, outside
         return known[1:]
 

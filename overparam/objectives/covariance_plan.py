@@ -1,4 +1,4 @@
-r"""The plan of score matching against :math:`N(m,\Sigma)`: nodes in whitened axes, targets that move with them, closed forms for the rest."""
+r"""The plan of score matching against :math:`N(m,\Sigma)`: nodes in whitened axes, and a closed form for the rest."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class CovariancePlan(Plan):
         if self._moving:
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
         magnitudes = np.append(magnitudes, value)
-        scales[-1] += self._added
+        scales[-1] += self._outside + float((self._white.target**2).sum())  # what sums of eigenvalues are taken from
         if lift:
             rows = np.ldexp(rows, -lift)
             down = np.ldexp(np.append(np.ones(n), 2.0**lift * np.ones(2)), -lift)  # deviation rows alone
@@ -242,8 +242,7 @@ class CovariancePlan(Plan):
         steps = self._parts(np.minimum(errors, self._most(factors)), n)
         edges = Parts(0.0, np.zeros(n))
         if self._nodes.wide:
-            lost = left_out(self._nodes, envelopes_at(self._white, centre, deviations, self._weights), factors)[0]
-            edges = Parts(float(lost[-1]), lost[:n])
+            edges = self._parts(left_out(self._nodes, envelopes_at(self._white, centre, deviations, self._weights), factors)[0], n)
         return Bounds(steps, edges, self._parts(rounded, n))
 
     def _most(self, factors: Factors) -> np.ndarray:
@@ -251,7 +250,8 @@ class CovariancePlan(Plan):
         lengths, q = np.linalg.norm(self._z, axis=1), np.abs(self._q)
         first0, first1, second0, second1 = factors.parts
         mass = np.append(np.full(len(factors.mass) - 1, 2.0), 1.0)
-        summed = mass * (first0 * second0 * q.sum() + (first0 * second1 + first1 * second0) * (q @ lengths) + first1 * second1 * (q @ lengths**2))
+        summed = mass * (first0 * second0 * q.sum() + (first0 * second1 + first1 * second0) * (q @ lengths)
+                         + first1 * second1 * (q @ lengths**2))
         return mass * factors.first * factors.second + summed
 
     def _rounding(self, centre: np.ndarray, deviations: np.ndarray, known: Found, slopes: np.ndarray) -> np.ndarray:
@@ -282,7 +282,8 @@ class CovariancePlan(Plan):
         except TooHardError:
             return bounds
         truth = other.evaluate(state)
-        apart = Parts(abs(found.value - truth.value) + truth.value_error, np.linalg.norm(found.rows - truth.rows, axis=1) + truth.grad_error)
+        apart = Parts(abs(found.value - truth.value) + truth.value_error,
+                      np.linalg.norm(found.rows - truth.rows, axis=1) + truth.grad_error)
         known = bounds.discretisation
         return replace(bounds, discretisation=Parts(min(known.value, apart.value), np.minimum(known.grad, apart.grad)))
 

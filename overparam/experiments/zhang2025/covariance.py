@@ -1,4 +1,4 @@
-"""Does anisotropy move the border of the small-noise regime? The border against teachers of a covariance with one eigenvalue other than 1."""
+"""Does anisotropy move the border of the small-noise regime? Teachers whose covariance has one eigenvalue other than 1."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class CovarianceResult(StoppableResult):
         """Return the picture: the border over the distance beside the law, and its constant over the eigenvalue."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8.2, 3.4), layout="constrained")
+        figure = Figure(figsize=(9.0, 3.4), layout="constrained")
         panels = figure.subplots(1, 2)
         self._draw_borders(panels[0])
         self._draw_constants(panels[1])
@@ -93,19 +93,20 @@ class CovarianceResult(StoppableResult):
         ax.minorticks_off()
         ax.set_xlabel("distance of the start $M$")
         ax.set_ylabel(r"border $\ln\varepsilon^*+M^2$")
-        ax.legend(frameon=False, fontsize="x-small", title="lines: first-order law", title_fontsize="x-small")
+        ax.legend(frameon=False, fontsize="x-small", title="lines: first-order law", title_fontsize="x-small", loc="center left",
+                  bbox_to_anchor=(1.0, 0.5))
 
     def _draw_constants(self, ax: Axes) -> None:
         for direction, marker, fill in (("along", "o", None), ("across", "s", "none")):
             known = [point for point in self.points if point.direction == direction and point.border.found]
             ax.plot([point.variance for point in known], [point.border.middle for point in known], marker, markersize=4, linestyle="none",
-                    color=plotting.COLOURS[0 if direction == "along" else 1], markerfacecolor=fill, label=f"start {direction} its eigenvector")
+                    color=plotting.COLOURS[direction != "along"], markerfacecolor=fill, label=f"start {direction} its eigenvector")
         ax.set_xlabel(r"eigenvalue $\lambda$ of $\Sigma$, others 1")
         ax.set_ylabel(r"constant $\kappa=\ln\varepsilon^*+$ growth")
         ax.legend(frameon=False, fontsize="x-small")
 
     def to_xarray(self) -> Dataset:
-        """Return borders, constants, radii and how many stay above the border, over direction, eigenvalue and M; NaN where there is none."""
+        """Return borders, constants, radii and how many stay above the border, over direction, eigenvalue and M; NaN where none is."""
         import xarray
 
         variances = sorted({variance for direction in DIRECTIONS for variance in self.settings[direction]})
@@ -156,7 +157,8 @@ def _checked(n: Any, along: Any, across: Any, M: Any, profile: Any, resolution: 
         return check_several(value, name, "a number from 0.01 to 10", lambda item: check_real(item, name, minimum=0.01, maximum=10.0))
 
     found = {"n": check_integer(n, "n", minimum=2, maximum=20), "along": variances(along, "along"), "across": variances(across, "across"),
-             "M": check_several(M, "M", f"a number from 2 to {FARTHEST:g}", lambda item: check_real(item, "M", minimum=2.0, maximum=FARTHEST)),
+             "M": check_several(M, "M", f"a number from 2 to {FARTHEST:g}",
+                                lambda item: check_real(item, "M", minimum=2.0, maximum=FARTHEST)),
              "profile": profiles[0], "resolution": check_real(resolution, "resolution", minimum=1e-4, maximum=1.0),
              "tol": Auto(tol=tol).tol, "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
     if not (found["along"] or found["across"]):

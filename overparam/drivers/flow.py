@@ -32,6 +32,8 @@ __all__ = ["gradient_flow"]
 _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
 _SHORTEST = 1e-25  # step in logarithmic time below which there is no way on
 _OPENING, _FINER = 1e-6, 1e-4
+_LATE = 18.0  # ln of the flow time from which on an integrator begins with implicit steps: LSODA would take 20 others first, and at
+# a point where nothing but rounding is left to see it never learns that it needs them
 _INCREMENT = 2.0**-26  # root of epsilon
 _NEARER = 1e-100  # a centre at this distance neither moves deviations below float64's range nor is moved by them
 _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has ended outside its box
@@ -150,7 +152,7 @@ class _Flow(Stepper):
 
     def _begin(self) -> None:
         """A chart for the state that was reached, and a fresh integrator."""
-        from scipy.integrate import LSODA
+        from scipy.integrate import BDF, LSODA
 
         s, state = self._reached
         if state is None:
@@ -167,8 +169,9 @@ class _Flow(Stepper):
         end = float(self._logs[-1]) + 1e-3
         # the integrator's time is counted from here: late in a run its first steps are far below the spacing of ln(1+t)
         self._base = s
-        self._solver = LSODA(self._slope, 0.0, self._chart.start, end - s, rtol=self._rtol, atol=self._chart.tolerances(self._rtol),
-                             jac=self._jacobian, first_step=None if self._first is None else min(self._first, end - s))
+        kind = LSODA if s < _LATE else BDF
+        self._solver = kind(self._slope, 0.0, self._chart.start, end - s, rtol=self._rtol, atol=self._chart.tolerances(self._rtol),
+                            jac=self._jacobian, first_step=None if self._first is None else min(self._first, end - s))
         self._first = None
 
     def _slope(self, s: float, y: np.ndarray) -> np.ndarray:

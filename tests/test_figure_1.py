@@ -13,8 +13,8 @@ from scipy.integrate import cumulative_simpson
 import overparam as op
 from overparam import experiments
 from overparam.experiments.registry import check_settings, defaults, summary_line, verifiable
-from overparam.experiments.zhang2025 import laws
 from overparam.regimes import classify, distances
+from overparam.theory.zhang2025 import laws
 
 NAME = "zhang2025.figure_1"
 SHORT = {"M": 1.0, "n": 3, "d": 2, "scale": 0.1, "steps": 200, "tol": 1e-8, "records": 30}

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 import overparam as op
 from overparam.experiments.registry import check_settings, defaults, summary_line, verifiable
-from overparam.experiments.zhang2025 import laws, long_horizon
+from overparam.experiments.zhang2025 import long_horizon
+from overparam.theory.zhang2025 import laws
 
 NAME = "zhang2025.long_horizon"
 CONVERGE, NEAR, SMALL, LARGE = long_horizon.STARTS

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import overparam as op
 from overparam.cli import app
 from overparam.experiments.registry import check_settings
-from overparam.experiments.xu2024 import bad_region, figure_1, laws
+from overparam.experiments.xu2024 import bad_region, figure_1
+from overparam.theory.xu2024 import laws
 
 FIGURE, REGION = "xu2024.figure_1", "xu2024.bad_region"
 

@@ -10,9 +10,9 @@ import numpy as np
 from overparam._validation import check_positive
 from overparam.experiments import two_losses, two_losses_views
 from overparam.experiments.registry import register
-from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ReverseFisher, ScoreMatching
 from overparam.objectives.base import Objective
+from overparam.theory.zhang2025 import laws
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ class Run(two_losses.Run):
 
         Near the target, either loss: :math:`rn^2/(64t^2)`, r the number of directions that shrink. Those that stay as small as they
         were leave a mean that comes home linearly under the reverse loss, :math:`\|\bar\mu(0)\|^2e^{-4t/n}`. Far parameters under the
-        forward one: :func:`overparam.experiments.zhang2025.laws.far_parameters`.
+        forward one: :func:`overparam.theory.zhang2025.laws.far_parameters`.
         """
         traj, n = self.trajectory, self.trajectory.n
         times = np.where(traj.times > 0, traj.times, np.nan)

@@ -16,10 +16,10 @@ from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
 from overparam.experiments.running import StoppableResult, gather
 from overparam.experiments.settings import check_jobs, check_numbers, check_several
-from overparam.experiments.xu2024 import laws
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
+from overparam.theory.xu2024 import laws
 from overparam.trajectory import log_spaced
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Escape:
 
     @property
     def law(self) -> float:
-        """:func:`overparam.experiments.xu2024.laws.escape_time`."""
+        """:func:`overparam.theory.xu2024.laws.escape_time`."""
         return laws.escape_time(START * math.sqrt(self.d), END * math.sqrt(self.d), self.n)
 
     @property
@@ -101,7 +101,7 @@ class BadRegionResult(StoppableResult):
     def exponent(self, n: int) -> tuple[float, float] | None:
         r"""a and its standard error in the least-squares fit :math:`\ln t=ad+b-\frac12\ln d`; None below three dimensions.
 
-        The power of d is the one in :func:`~overparam.experiments.xu2024.laws.escape_time`, whose a is :math:`12^2/8=18`.
+        The power of d is the one in :func:`~overparam.theory.xu2024.laws.escape_time`, whose a is :math:`12^2/8=18`.
         """
         found = self.of(n)
         if len(found) < 3:

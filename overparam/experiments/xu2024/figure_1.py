@@ -16,10 +16,10 @@ from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
 from overparam.experiments.running import RunsResult, one_by_one
 from overparam.experiments.settings import check_numbers, check_several
-from overparam.experiments.xu2024 import laws
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
+from overparam.theory.xu2024 import laws
 from overparam.trajectory import Trajectory, log_spaced
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def loss_law(self) -> np.ndarray:
-        """(T,) :func:`overparam.experiments.xu2024.laws.late_loss`; NaN at t = 0."""
+        """(T,) :func:`overparam.theory.xu2024.laws.late_loss`; NaN at t = 0."""
         return laws.late_loss(_later(self.trajectory), self.n, self.directions)
 
     @property
     def distance_law(self) -> np.ndarray:
-        """(T,) :func:`overparam.experiments.xu2024.laws.late_distance`; NaN at t = 0."""
+        """(T,) :func:`overparam.theory.xu2024.laws.late_distance`; NaN at t = 0."""
         return laws.late_distance(_later(self.trajectory), self.n, self.directions)
 
     @property

@@ -15,10 +15,10 @@ from overparam.drivers import gradient_descent, sgd
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.registry import register
 from overparam.experiments.running import StoppableResult
-from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
+from overparam.theory.zhang2025 import laws
 from overparam.trajectory import Trajectory, log_spaced
 from overparam.verification import Verification, verify
 

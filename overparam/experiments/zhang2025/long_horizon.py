@@ -13,12 +13,12 @@ from overparam._validation import check_array, check_integer, check_positive, ch
 from overparam.drivers import gradient_flow
 from overparam.experiments.registry import register
 from overparam.experiments.running import RunsResult, one_by_one
-from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
 from overparam.rates import Comparison, PowerLaw
 from overparam.regimes import Regime
 from overparam.teachers import Gaussian
+from overparam.theory.zhang2025 import laws
 from overparam.trajectory import Trajectory, log_spaced
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import numpy as np
 
 from overparam.experiments import two_losses, two_losses_views
 from overparam.experiments.registry import register
-from overparam.experiments.xu2024.laws import late_loss
-from overparam.experiments.zhang2025.laws import shrinking_directions
 from overparam.objectives import KLDivergence, ScoreMatching
 from overparam.objectives.base import Objective
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
+from overparam.theory.xu2024.laws import late_loss
+from overparam.theory.zhang2025.laws import shrinking_directions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

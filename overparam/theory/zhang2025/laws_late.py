@@ -10,7 +10,6 @@ import numpy as np
 
 from overparam import regimes
 from overparam.drivers import gradient_flow
-from overparam.experiments.zhang2025 import laws
 from overparam.objectives import ScoreMatching
 from overparam.objectives.base import Objective
 from overparam.planning import Auto
@@ -20,7 +19,7 @@ from overparam.theory.certainty import certain
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Conclusion, Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, Theorem, register
-from overparam.theory.zhang2025 import common
+from overparam.theory.zhang2025 import common, laws
 from overparam.theory.zhang2025.laws_gradient import SOURCE
 from overparam.theory.zhang2025.lemmas_b import GradientPoint, at_target
 

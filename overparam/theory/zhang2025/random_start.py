@@ -116,7 +116,7 @@ class Theorem35(Theorem):
 
         :math:`L\,t` rises as long as the far students have not moved, and then falls like :math:`\sum16/r_j^2`: the records speak for
         later times only where it has stopped rising. Where the motion is below any float it is at most :math:`\sum16/(r_j^2-16)`, by the
-        law that :func:`overparam.experiments.zhang2025.laws.far_parameters` has [derived], since each is an increasing function of time
+        law that :func:`overparam.theory.zhang2025.laws.far_parameters` has [derived], since each is an increasing function of time
         until its student moves and that student's law afterwards.
         """
         times = common.flow_times(setting)

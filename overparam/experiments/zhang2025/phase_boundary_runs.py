@@ -15,8 +15,7 @@ import numpy as np
 from overparam import init, regimes
 from overparam._validation import check_array, check_integer
 from overparam.drivers import gradient_descent, gradient_flow
-from overparam.experiments.running import in_parallel
-from overparam.experiments.settings import check_jobs, check_numbers, check_several
+from overparam.experiments.settings import check_several
 from overparam.objectives import Objective, ScoreMatching
 from overparam.planning import Auto
 from overparam.state import State
@@ -29,13 +28,9 @@ __all__ = [
     "Fate",
     "bisect",
     "check_distances",
-    "check_jobs",
-    "check_numbers",
     "check_profiles",
-    "check_several",
     "first_order_bias",
     "growth",
-    "in_parallel",
     "profile",
     "profile_label",
 ]

@@ -91,7 +91,7 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
     Raises
     ------
     ValueError
-        If the target is not a single Gaussian, or `target` is not a vector of the parameters' dimension.
+        If the target is not a single Gaussian of identity covariance, or `target` is not a vector of the parameters' dimension.
 
     References
     ----------
@@ -106,6 +106,9 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
     >>> regime.name, regime.converged
     ('all converge', (0, 1, 2))
     """
+    if target is None and ((traj.problem or {}).get("teacher") or {}).get("covariance") is not None:
+        raise ValueError("traj is a run against a Gaussian with a covariance, whose parameters need not come to its mean: the criteria of "
+                         "classify do not hold there. Use regimes.distances, or pass target= to apply them all the same")
     radius = distances(traj, target)
     n = radius.shape[1]
     everyone = tuple(range(n))

@@ -24,6 +24,7 @@ class ScoreMatching(AgainstCovariance):
     Parameters
     ----------
     teacher : Gaussian, GaussianMixture or DataSet
+        A Gaussian may have a covariance; the student keeps the identity, and its Hessian is then taken by differences.
         A data set needs t > 0: this is denoising score matching then, see :meth:`overparam.DataSet.at_time`.
     t : float
         Noise time; short for ``teacher.at_time(t)``. The parameters are those at time t.

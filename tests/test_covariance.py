@@ -219,6 +219,14 @@ def test_flow_comes_to_a_stationary_point_and_a_narrow_teacher_pulls_all_to_its_
     assert_allclose(flow.loss[-1], 0.5, rtol=1e-12)
 
 
+def test_regimes_measure_distances_and_do_not_judge():
+    run = op.gradient_descent(op.ScoreMatching(op.Gaussian([1.0], covariance=[2.0])), [[2.0], [0.5]], step_size=0.1, steps=3)
+    assert_allclose(op.regimes.distances(run)[0], [1.0, 0.5])
+    with pytest.raises(ValueError, match="covariance"):
+        op.regimes.classify(run)
+    assert op.theory.check("zhang2025.theorem_3_2", run).verdict == "vacuous"
+
+
 def test_minibatches_agree_with_the_exact_gradient():
     covariance = np.array([[2.0, 0.5], [0.5, 1.0]])
     objective, params = op.ScoreMatching(op.Gaussian([1.0, 0.0], covariance=covariance)), np.array([[1.0, 1.0], [0.0, -1.0]])

@@ -10,6 +10,7 @@ from overparam.experiments.zhang2025 import noise_averaging as _noise_averaging 
 from overparam.experiments.zhang2025 import phase_boundary as _phase_boundary  # noqa: F401
 from overparam.experiments.zhang2025 import rounding as _rounding  # noqa: F401
 from overparam.experiments.zhang2025 import score_matching_vs_em as _score_matching_vs_em  # noqa: F401
+from overparam.experiments.zhang2025 import sgd_border as _sgd_border  # noqa: F401
 from overparam.experiments.zhang2025 import sharpness as _sharpness  # noqa: F401
 from overparam.experiments.zhang2025 import staircase as _staircase  # noqa: F401
 from overparam.experiments.zhang2025 import stationary_points as _stationary_points  # noqa: F401

@@ -409,7 +409,12 @@ class AveragedPlan(Plan):
         """Whether every term's plan covers the state at its scale."""
         if state.log_scale and not self._scaled:
             return False
-        return all(self._over_terms("covers", state))
+        if self._box is None:
+            return all(self._over_terms("covers", state))
+        (centre, deviations), (low, high, least, most) = self.enter(state), self._box
+        params, spreads = centre + deviations, np.ptp(deviations, axis=0)
+        return bool((params.min(axis=0) >= low).all() and (params.max(axis=0) <= high).all()
+                    and (spreads >= least).all() and (spreads <= most).all())
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         """Compiled steps of gradient descent; one after the other where the terms' plans are of different kinds."""

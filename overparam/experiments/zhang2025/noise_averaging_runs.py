@@ -10,18 +10,20 @@ import numpy as np
 
 from overparam import regimes
 from overparam.drivers import gradient_flow
-from overparam.experiments.zhang2025.phase_boundary_runs import HORIZON, MOST, RECORDS, Bracket, Dynamics, bisect
+from overparam.experiments.zhang2025.phase_boundary_runs import HORIZON, MOST, RECORDS, Bracket, Dynamics, bisect, profile
 from overparam.objectives import Objective, TimeAveraged
 from overparam.objectives.time_averaged import time_quadrature
 from overparam.planning import Auto
 from overparam.teachers import Gaussian
 from overparam.trajectory import log_spaced
 
-__all__ = ["AveragedDynamics", "averaged", "exponent", "radius_at_rest", "returns"]
+__all__ = ["AveragedDynamics", "Border", "averaged", "border", "exponent", "radius_at_rest", "returns", "wide_clusters"]
 
 FIRST, STEP = 2.0, 1.5  # radius from which a mean is drawn back whatever the weight, and ratio of those at which the force is looked at
 NEAR_SPREAD = 0.1  # of the means around the target beside an escaped one, normal on every axis
 NEAR_SEED = 0
+CLOSEST = 4.0  # a cluster starts from beyond this, or its own spread at the border is no longer small
+EXPECTED = (-2.65, 0.7, 0.6)  # kappa is near the first plus the second times the exponent at r_c, to the third (measured, n = 5)
 
 
 def exponent(weight: str | Callable, T: float, nodes: int = 32) -> float:
@@ -95,7 +97,7 @@ def radius_at_rest(weight: str | Callable, T: float, n: int, nodes: int = 48, to
 
 @dataclass(frozen=True)
 class AveragedDynamics(Dynamics):
-    """Gradient flow of the averaged loss; a run is decided once what escapes is beyond the radius `beyond` from which it would come back."""
+    """Gradient flow of the averaged loss; a run is decided once what escapes is `beyond` the radius from which it would come back."""
 
     weight: str | Callable = "uniform"
     T: float = 1.0
@@ -138,3 +140,63 @@ def returns(dynamics: AveragedDynamics, n: int, d: int, low: float, high: float,
         return (None, f"{regime.reason} ({traj.status}: {traj.message})") if traj.status != "converged" else (regime.k == n, regime.reason)
 
     return bisect(comes_back, low, high, resolution, reach=high)
+
+
+@dataclass(frozen=True)
+class Border:
+    r"""The border of the small-noise regime in one dimension d, at several distances.
+
+    Attributes
+    ----------
+    predicted : float
+        :math:`\langle e^{-4t}\rangle/\langle e^{-2t}\rangle`.
+    M : tuple of float
+    points : tuple of Bracket
+        Of :math:`\kappa=\ln\varepsilon^*+M^2\langle e^{-4t}\rangle/\langle e^{-2t}\rangle`, one for each M.
+    """
+
+    predicted: float
+    M: tuple[float, ...]
+    points: tuple[Bracket, ...]
+
+    @property
+    def log_epsilon(self) -> np.ndarray:
+        r""":math:`\ln\varepsilon^*` at each M; NaN where it was not found."""
+        middle = np.array([point.middle if point.found else np.nan for point in self.points])
+        return middle - self.predicted * np.square(self.M)
+
+    @property
+    def measured(self) -> float:
+        r"""Minus the slope of :math:`\ln\varepsilon^*` over M²; NaN for less than two points."""
+        square, border = np.square(self.M), self.log_epsilon
+        square, border = square[np.isfinite(border)], border[np.isfinite(border)]
+        return float(-np.polyfit(square, border, 1)[0]) if len(square) > 1 else np.nan
+
+    @property
+    def error(self) -> float:
+        """What the widths of the intervals leave open of the slope."""
+        widths = [point.high - point.low for point in self.points]
+        return float(max(widths) / (max(self.M) ** 2 - min(self.M) ** 2)) if len(self.M) > 1 else np.nan
+
+
+def border(dynamics: AveragedDynamics, n: int, d: int, multiples: tuple[float, ...], resolution: float) -> Border:
+    r"""Find the border at distances that are `multiples` of :math:`r_c`: farther in, what escapes would come back."""
+    radius, power, positions = dynamics.beyond, exponent(dynamics.weight, dynamics.T, dynamics.nodes), profile("equispaced", n)
+    found: list[Bracket] = []
+    distances = tuple(multiple * max(radius, CLOSEST) for multiple in multiples)
+    middle = EXPECTED[0] + EXPECTED[1] * power * radius**2
+    low, high = middle - EXPECTED[2], middle + EXPECTED[2]
+    for M in distances:
+        def all_converge(b: float, M: float = M) -> tuple[bool | None, str]:
+            fate = dynamics.fate(M, d, positions, b - power * M**2)
+            return None if fate.k is None else fate.k == n, fate.reason
+
+        found.append(bisect(all_converge, low, high, resolution))
+        if found[-1].found:
+            low, high = found[-1].low - resolution / 2, found[-1].high + resolution / 2
+    return Border(power, distances, tuple(found))
+
+
+def wide_clusters(dynamics: AveragedDynamics, n: int, multiples: tuple[float, ...]) -> tuple[int | None, ...]:
+    r"""How many of a cluster of spread 1 converge, at distances that are `multiples` of :math:`r_c`; None where undecided."""
+    return tuple(dynamics.fate(multiple * dynamics.beyond, 1, profile("equispaced", n), 0.0).k for multiple in multiples)

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 import overparam as op
 from overparam.cli import app
 from overparam.experiments import two_losses
+from overparam.experiments.modes import nearest, polygon
 from overparam.experiments.registry import check_settings
 from overparam.experiments.tyurin2026 import forward_vs_reverse, mixture_teacher
-from overparam.experiments.tyurin2026.mixture_teacher import WITHOUT, nearest, triangle
+from overparam.experiments.tyurin2026.mixture_teacher import WITHOUT
 
 BOTH, MIXTURE = "tyurin2026.forward_vs_reverse", "tyurin2026.mixture_teacher"
 
@@ -58,7 +59,7 @@ def test_the_late_loss_follows_its_law(both):
 
 
 def test_students_stay_with_their_nearest_mode(mixture):
-    means = triangle(12.0).means
+    means = polygon(3, 12.0).means
     for run in mixture.runs:
         assert run.trajectory.status == "completed" and run.kept and sum(run.counts) == 4
         assert run.farthest[-1] < 0.2
@@ -70,7 +71,7 @@ def test_students_stay_with_their_nearest_mode(mixture):
 def test_a_mode_without_a_student_is_hardly_seen(mixture):
     run = mixture.run(WITHOUT)
     assert run.counts == (2, 2, 0) and run.trajectory.loss[-1] < 1e-3 and run.total_variation[-1] > 0.33
-    student, teacher = run.trajectory.final, triangle(12.0).means
+    student, teacher = run.trajectory.final, polygon(3, 12.0).means
 
     def gap(y, x):
         densities = [np.exp(-((means - (x, y)) ** 2).sum(axis=1) / 2).mean() for means in (student, teacher)]

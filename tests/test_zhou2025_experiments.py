@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 import overparam as op
 from overparam.cli import app
+from overparam.experiments.modes import polygon
 from overparam.experiments.registry import check_settings
 from overparam.experiments.zhou2025 import recovery
-from overparam.experiments.zhou2025.recovery import grid, surjections, teacher
+from overparam.experiments.zhou2025.recovery import grid, surjections
 
 NAME = "zhou2025.recovery"
 
@@ -42,7 +43,7 @@ def test_a_recovered_teacher_has_its_weights(result):
 
 def test_the_grid_does_what_exact_rules_do(result):
     assert max(point.grid_error for point in result.points) < 1e-3
-    target = teacher(2, 6.0)
+    target = polygon(2, 6.0)
     start = op.init.from_teacher(target, 3, rng=1)
     exact = op.em(op.KLDivergence(target, rule=op.Auto(tol=1e-8)), start, steps=5, step_size=1.0, record=op.every(5))
     errors = []
@@ -60,7 +61,7 @@ def test_the_probability_that_every_component_is_met(n, m):
 
 @pytest.mark.parametrize("m", [2, 3, 4, 5])
 def test_neighbours_are_as_far_apart_as_asked(m):
-    means = teacher(m, 7.0).means
+    means = polygon(m, 7.0).means
     assert_allclose(np.linalg.norm(means - np.roll(means, 1, axis=0), axis=1), 7.0)
 
 

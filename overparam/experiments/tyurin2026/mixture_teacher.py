@@ -11,6 +11,7 @@ from overparam import distances, init, plotting
 from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers import gradient_descent
 from overparam.drivers.loop import check_progress, check_steps
+from overparam.experiments.modes import nearest, polygon
 from overparam.experiments.registry import register
 from overparam.experiments.running import RunsResult, one_by_one
 from overparam.experiments.settings import check_several
@@ -23,31 +24,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import Dataset
 
-__all__ = ["MixtureTeacherResult", "Run", "mixture_teacher", "nearest", "triangle"]
+__all__ = ["MixtureTeacherResult", "Run", "mixture_teacher"]
 
 NAME = "tyurin2026.mixture_teacher"
 MODES = 3
 DISTANCE_TOL = 1e-4  # absolute, of the total variation
 LEAST = 12.0  # separation: nearer modes are another regime
 WITHOUT = "one mode without"
-
-
-def triangle(separation: float) -> GaussianMixture:
-    """Three modes of equal weight in the plane, every two `separation` apart, around the origin.
-
-    Examples
-    --------
-    >>> from overparam.experiments.tyurin2026.mixture_teacher import triangle
-    >>> triangle(12.0).means.round(3).tolist()
-    [[6.928, 0.0], [-3.464, 6.0], [-3.464, -6.0]]
-    """
-    angles = 2 * np.pi * np.arange(MODES) / MODES
-    return GaussianMixture(separation / np.sqrt(3) * np.column_stack([np.cos(angles), np.sin(angles)]))
-
-
-def nearest(params: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Index of the nearest mean for each row of `params`."""
-    return np.linalg.norm(params[:, None] - means, axis=2).argmin(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +127,7 @@ class MixtureTeacherResult(RunsResult):
             left.plot(steps[later], np.where(run.farthest < 1.0, run.law, np.nan)[later], "k--", linewidth=0.8)
             right.plot(steps[later], run.total_variation[later], label=f"{run.start}: {run.students} students", **style)
             right.axhline(run.least, color=colour, linestyle=":", linewidth=0.8)
-        means = triangle(self.settings["separation"]).means
+        means = polygon(MODES, self.settings["separation"]).means
         plane.plot(*means.T, "k+", markersize=10, label="mode")
         plane.plot([], [], "o", color="0.4", markersize=3, label="start of a student")
         plane.set_aspect("equal")
@@ -290,7 +273,7 @@ def mixture_teacher(n: int = 8, separation: float = 12.0, radius: float = 30.0, 
     (True, (1, 1, 0))
     """
     settings = _checked(n, separation, radius, steps, step_size, seeds, tol, records, progress)
-    teacher = triangle(settings["separation"])
+    teacher = polygon(MODES, settings["separation"])
     starts = {f"seed {seed}": init.on_sphere(settings["n"], settings["radius"], 2, rng=seed) for seed in settings["seeds"]}
     starts[WITHOUT] = _without(teacher, settings)
     runs, where = one_by_one(lambda start: _run(start, starts[start], teacher, settings, progress),

@@ -14,6 +14,7 @@ from overparam._validation import check_integer, check_positive, check_real
 from overparam.data_sets import DataSet
 from overparam.drivers import em
 from overparam.drivers.loop import check_progress, check_steps
+from overparam.experiments.modes import nearest, polygon
 from overparam.experiments.registry import register
 from overparam.experiments.running import StoppableResult, gather
 from overparam.experiments.settings import check_jobs, check_numbers
@@ -27,26 +28,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import Dataset
 
-__all__ = ["Outcome", "Point", "RecoveryResult", "grid", "recovery", "surjections", "teacher"]
+__all__ = ["Outcome", "Point", "RecoveryResult", "grid", "recovery", "surjections"]
 
 NAME = "zhou2025.recovery"
 RECORDS = 25  # looks at KL and weights; a run ends at the first that finds the teacher recovered
 CERTIFIED = 1e-4  # relative tolerance of the KL of the first run of every m and n, by which the grid's is judged
 LEAST = 1e-12  # nodes of less weight are left out
-
-
-def teacher(m: int, separation: float) -> GaussianMixture:
-    """m components of equal weight at the corners of a regular polygon in the plane, neighbours `separation` apart.
-
-    Examples
-    --------
-    >>> from overparam.experiments.zhou2025.recovery import teacher
-    >>> abs(teacher(2, 8.0).means.round(12)).tolist()
-    [[4.0, 0.0], [4.0, 0.0]]
-    """
-    angles = 2 * np.pi * np.arange(m) / m
-    radius = separation / (2 * math.sin(math.pi / m))
-    return GaussianMixture(radius * np.column_stack([np.cos(angles), np.sin(angles)]))
 
 
 def grid(target: GaussianMixture, nodes: int) -> DataSet:
@@ -57,8 +44,9 @@ def grid(target: GaussianMixture, nodes: int) -> DataSet:
 
     Examples
     --------
-    >>> from overparam.experiments.zhou2025.recovery import grid, teacher
-    >>> nodes = grid(teacher(2, 8.0), 20)
+    >>> from overparam.experiments.modes import polygon
+    >>> from overparam.experiments.zhou2025.recovery import grid
+    >>> nodes = grid(polygon(2, 8.0), 20)
     >>> nodes.dimension, round(float(nodes.weights.sum()), 12)
     (2, 1.0)
     """
@@ -259,16 +247,12 @@ def _checked(m: Any, n: Any, starts: Any, separation: Any, step_size: Any, steps
             "nodes": check_integer(nodes, "nodes", minimum=8, maximum=200), "seed": check_integer(seed, "seed", minimum=0)}
 
 
-def _nearest(params: np.ndarray, means: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(params[:, None] - means, axis=-1).argmin(axis=1)
-
-
 def _shares(params: np.ndarray, weights: np.ndarray, means: np.ndarray) -> np.ndarray:
-    return np.bincount(_nearest(params, means), weights=weights, minlength=len(means))
+    return np.bincount(nearest(params, means), weights=weights, minlength=len(means))
 
 
 def _point(m: int, n: int, settings: dict[str, Any]) -> Point:
-    target = teacher(m, settings["separation"])
+    target = polygon(m, settings["separation"])
     nodes = grid(target, settings["nodes"])
     objective = KLDivergence(nodes)
     entropy = KLDivergence(nodes, weights=target.weights).value(target.means)  # what the sum over nodes is at the teacher itself
@@ -285,7 +269,7 @@ def _point(m: int, n: int, settings: dict[str, Any]) -> Point:
         if traj.status == "interrupted":
             raise KeyboardInterrupt
         loss, weights = float(traj.loss[-1]) - entropy, traj.final_weights
-        outcomes.append(Outcome(len(set(_nearest(start, target.means).tolist())) == m, loss,
+        outcomes.append(Outcome(len(set(nearest(start, target.means).tolist())) == m, loss,
                                 tuple(_shares(traj.final, weights, target.means).tolist()), right(loss, traj.final, weights),
                                 int(traj.steps[-1]), traj.status))
         if number == 0:

@@ -132,7 +132,9 @@ class FarGeometryResult(StoppableResult):
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize="small")
         handles = {label: handle for ax in axes[:-1] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles, loc="outside right center", frameon=False, fontsize="small", title="at the start")
+        order = sorted(handles, key=lambda label: label.startswith("law"))  # the angles first
+        figure.legend([handles[label] for label in order], order, loc="outside right center", frameon=False, fontsize="small",
+                      title="at the start")
         return figure
 
     def _draw(self, ax: Axes, m: int, what: Any, linestyle: str = "-", law: bool = True, labels: bool = True) -> None:

@@ -45,6 +45,8 @@ HEADERS = [
 ]
 HESSIAN_KERNELS = ["hessian_v4", "hessian_v3", "hessian_baseline", "hessian_portable"]
 HESSIAN_HEADERS = ["cpu.h", "vector.h", "softmax.h", "hessian.h", "hessian_kernel.h"]
+RELU_KERNELS = ["relu_v4", "relu_v3", "relu_baseline", "relu_portable"]
+RELU_HEADERS = ["evaluator.h", "cpu.h", "vector.h", "relu.h", "relu_kernel.h"]
 REVERSE_KERNELS = ["reverse_fisher_v4", "reverse_fisher_v3", "reverse_fisher_baseline", "reverse_fisher_portable"]
 REVERSE_HEADERS = ["evaluator.h", "cpu.h", "vector.h", "softmax.h", "reverse_fisher.h", "reverse_fisher_kernel.h"]
 
@@ -78,6 +80,7 @@ extensions = [
     extension("sampling"),
     extension("hessian", sources=HESSIAN_KERNELS, headers=HESSIAN_HEADERS),
     extension("factorization", headers=["evaluator.h", "factorization.h"]),
+    extension("relu", sources=RELU_KERNELS, headers=RELU_HEADERS),
     extension("reverse_fisher", sources=REVERSE_KERNELS, headers=REVERSE_HEADERS),
     extension("weighted_sum", headers=["evaluator.h", "weighted_sum.h"]),
 ]

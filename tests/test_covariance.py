@@ -22,13 +22,13 @@ def loss_over_nodes(params, weights, mean, covariance, x, q):
     return q @ (off**2).sum(axis=1)
 
 
-def oracle(params, weights, mean, covariance, reach=9.0):
+def oracle(params, weights, mean, covariance, reach=8.5):
     """Loss and gradient in the whole space: a trapezoid rule over a Cholesky factor's axes, and complex steps in the parameters.
 
-    For a spread s its error is about exp(-2 pi^2 / (s step)): e^-36 at the step taken.
+    For a spread s its error is about exp(-2 pi^2 / (s step)): e^-32 at the step taken.
     """
     d, spread = len(mean), np.ptp(params @ np.linalg.cholesky(covariance), axis=0).max()
-    step = min(0.2, 2 * np.pi**2 / (36 * max(spread, 1e-9)))
+    step = min(0.2, 2 * np.pi**2 / (32 * max(spread, 1e-9)))
     line = np.arange(-reach, reach + step / 2, step)
     z = np.stack(np.meshgrid(*[line] * d, indexing="ij"), axis=-1).reshape(-1, d)
     q = (step / np.sqrt(2 * np.pi)) ** d * np.exp(-(z**2).sum(axis=1) / 2)
@@ -51,7 +51,7 @@ def configuration(seed):
     return params, rng.dirichlet(np.ones(n)) if seed % 2 else np.full(n, 1 / n), mean, covariance
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_value_and_rows_are_within_their_bounds_of_the_oracle(seed):
     params, weights, mean, covariance = configuration(seed)
     value, rows = oracle(params, weights, mean, covariance)
@@ -64,7 +64,7 @@ def test_value_and_rows_are_within_their_bounds_of_the_oracle(seed):
 
 
 @pytest.mark.parametrize("rule", [op.GaussHermite(12), op.Trapezoid(17), op.Trapezoid(24, half_width=3.0)])
-@pytest.mark.parametrize("seed", range(0, 40, 5))
+@pytest.mark.parametrize("seed", range(0, 30, 5))
 def test_bounds_of_fixed_rules_hold_where_they_are_coarse(rule, seed):
     params, weights, mean, covariance = configuration(seed)
     value, rows = oracle(params, weights, mean, covariance)

@@ -397,3 +397,52 @@ def test_exponential_convergence_keeps_its_relative_accuracy():
     assert_allclose(flow.loss, np.exp(-4 * flow.times), rtol=1e-5)
     coincident = op.gradient_flow(LINE, [[4.0]] * 3, t_end=1e3)
     assert coincident.status == "completed" and (np.diff(coincident.loss) <= 0).all()
+
+
+@pytest.mark.parametrize(("kind", "rate", "share"), [(op.ScoreMatching, 8, 1.0), (op.KLDivergence, 2, 0.25), (op.ReverseFisher, 8, 1.0)])
+def test_laws_hold_to_flow_time_1e34(kind, rate, share):
+    """S^-1 = S_0^-1 + rate t/n, and a loss of share S^2: its centre, of size S, is not lost beside deviations of size sqrt(S)."""
+    flow = op.gradient_flow(kind(op.Gaussian([0.0])), [[0.9], [-0.8], [0.1]], t_end=1e34, record=FEW)
+    assert flow.status == "completed"
+    params = flow.final_state.deviations[:, 0]
+    square = 3 / (rate * 1e34)
+    assert_allclose((params**2).mean(), square, rtol=2e-6)
+    assert_allclose(flow.loss[-1], share * square**2, rtol=5e-6)
+
+
+def test_a_horizon_beyond_float64_says_so():
+    flow = op.gradient_flow(LINE, [[0.9], [-0.8], [0.1]], t_end=1e60, record=FEW)
+    assert flow.status == "too_hard" and "set t_end to at most" in flow.message and flow.evaluations < 5000
+    assert flow.times[-1] > 1e40
+    assert_allclose(flow.loss[-1] * 64 * flow.times[-1] ** 2 / 9, 1.0, rtol=0.1)
+
+
+@pytest.mark.parametrize(("start", "t_start"), [([[0.9], [-0.8], [0.1]], 1e20), ([[0.3], [6.0], [6.5]], 1e25)])
+def test_a_late_flow_can_be_extended(start, t_start):
+    longer = op.gradient_flow(LINE, start, t_end=t_start, record=FEW).extend(t_end=1e4 * t_start, max_evaluations=20_000)
+    whole = op.gradient_flow(LINE, start, t_end=1e4 * t_start, record=FEW)
+    assert longer.status == "completed" and longer.evaluations < 10_000
+    assert_allclose(longer.loss[-1], whole.loss[-1], rtol=1e-5)
+
+
+def test_coincident_parameters_at_a_strict_tolerance():
+    """Their centre falls like e^-t, far below float64's range."""
+    flow = op.gradient_flow(op.KLDivergence(op.Gaussian([0.0])), [[24.0], [24.0]], t_end=1e6, rtol=1e-12, record=FEW)
+    assert flow.status == "completed" and flow.evaluations < 20_000
+
+
+@pytest.mark.parametrize(("seed", "rests"), [(0, True), (1, False)])
+def test_no_plan_wears_out_at_rest_or_beside_a_wide_teacher(monkeypatch, seed, rests):
+    """Rows that have fallen to their rounding, and students that are narrow beside the teacher, serve with the plan they have."""
+    made, plan = [], op.ReverseFisher.plan
+
+    def counted(self, *given):
+        made.append(1)
+        return plan(self, *given)
+
+    monkeypatch.setattr(op.ReverseFisher, "plan", counted)
+    rng = np.random.default_rng(seed)
+    obj = op.ReverseFisher(op.GaussianMixture(3 * rng.normal(size=(2, 2))))
+    flow = op.gradient_flow(obj, 3 * rng.normal(size=(3, 2)), t_end=1e4, record=FEW)
+    assert flow.status == "completed" and len(made) < 60 and flow.evaluations < 4000
+    assert (flow.grad_norm[-1] < 1e-12 and flow.loss[-1] > 1e-3) == rests

@@ -34,12 +34,19 @@ _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest a
 _NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
 _SMALL_CENTRE = 0.2  # of the unit that a far centre starts with: there its amplitude has not followed, and a new chart begins
 _GONE = 1e-280  # a centre nearer to the target than this is seen from here: its velocity would leave float64's range, and all is linear
+_FADED, _FADED_TWO = 1e-25, 1e-100  # of the deviations' mean, n eps^2 of them is lost, which here shows in a centre of their square's
+# size; two have a mean without rounding, until their cubes leave float64's range
 _LOST = 0.1  # a column in which that makes up more than this is kept still
 _NARROW, _STRETCH = 13.0, 4.0  # ln of how much narrower a column is where noise shows, and of how much that may change under one chart
 _PART = 0.25  # ln of how much wider: a box reaches down to about 0.7 of the spread it is made for
 _STRAIGHT = 4.0  # times as fast as the amplitude anything may change where a state is extrapolated
 _WILD = 10.0  # far more than an entry of y (logarithms, and numbers of order one) changes in a step
 _LEAST = -300.0  # ln of the amplitude below which deviations are handed to the kernel rescaled: all is linear there
+
+
+def _mean(deviations: np.ndarray) -> np.ndarray:
+    """(k,) means of the columns, rounded once."""
+    return np.array([math.fsum(column) for column in deviations.T]) / len(deviations)
 
 
 def _like(template: State, centre: np.ndarray, deviations: np.ndarray) -> State:
@@ -85,7 +92,7 @@ class Chart:
         n, k = self._shape = deviations.shape
         self._straight = np.array_equal(frame, np.eye(k))
         if moving:  # the split is then unique: deviations of mean 0
-            mean = deviations.mean(axis=0)
+            mean = _mean(deviations)
             deviations = deviations - mean
             centre = centre + mean * np.exp(state.log_scale)
         peak = np.abs(deviations).max()
@@ -156,6 +163,8 @@ class Chart:
         """The state at y."""
         opened = self.open(y)
         centre, deviations = self.parts(opened)
+        if self.moving and self.rows is None:  # their mean is meant to be 0: late what rounding makes of it is more than the centre
+            centre = centre - _mean(deviations) * np.exp(opened.shift)
         if opened.shift or not np.isfinite(y).all():
             return replace(self.template, centre=centre, deviations=deviations, log_scale=opened.shift)
         return _like(self.template, centre, deviations)
@@ -225,6 +234,13 @@ class Chart:
         capsule, axes, box = plan.compiled
         return Motion(capsule, np.ascontiguousarray(self.frame.T @ axes), np.ascontiguousarray(self._fixed), self._levels, box,
                       self.moving, self.far, self._widest, np.where(self.still, 0.0, 1.0), _SOFT, _LEAST)
+
+    def faded(self, y: np.ndarray) -> bool:
+        """Whether deviations around the target have fallen to where their centre is not known any more."""
+        if self.far or not self.moving or self._coincident:
+            return False
+        least = math.log(_FADED if self._shape[0] > 2 else _FADED_TWO)
+        return float((self._levels + y[self._g]).max()) < least < self.log_extent
 
     def outgrown(self, y: np.ndarray) -> bool:
         """Whether another chart serves better: the centre has come closer than the deviations are wide, or the other way round, or a

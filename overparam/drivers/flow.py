@@ -248,6 +248,9 @@ class _Flow(Stepper):
         self._opening = _OPENING
         self._last, self._reached = (solver, chart, self._base), (self._base + solver.t, state)
         self._cut_around(solver.y)
+        if chart.faded(solver.y):
+            raise TooHardError("all parameters have come so close to the target that float64 has nothing left to follow: "
+                               f"set t_end to at most {self._times[self._record]:.3g}")
         if not same or chart.outgrown(solver.y):
             self._solver = None
 
@@ -329,7 +332,8 @@ def gradient_flow(objective: Objective, params0: Any, *, t_end: float, rtol: flo
     SciPy's LSODA integrates in :math:`s=\ln(1+t)`: the late laws are powers of t, so steps of a constant ratio do. Its variables give
     every column of the deviations a logarithmic amplitude: an instability that takes deviations from 1e-100 to 1 is a straight line
     there, and amplitudes below float64's range are no exception. Values at records are interpolated at the integrator's own
-    accuracy. How far a whole run can be trusted is seen by ``op.verify(trajectory)``, which divides both tolerances by 100.
+    accuracy. A run that goes on late (``extend``) begins with SciPy's BDF. Where all converge deviations fall to 1e-25 near flow time
+    1e49: float64 has nothing to follow beyond, and the run ends there, ``too_hard``. How far a whole run can be trusted is seen by ``op.verify(trajectory)``, which divides both tolerances by 100.
 
     Examples
     --------

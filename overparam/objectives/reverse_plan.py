@@ -84,7 +84,8 @@ class ReversePlan(Plan):
         centred = state.deviations - state.deviations.mean(axis=0)
         extent = np.linalg.norm(centred, axis=1).max()
         distance = np.linalg.norm(state.centre + state.deviations.mean(axis=0) - means, axis=1).min()
-        self._moving = bool(state.log_scale) or (len(means) == 1 and bool(np.ptp(weights) == 0) and bool(extent < _MOVING))
+        self._alike = len(means) == 1 and bool(np.ptp(weights) == 0)
+        self._moving = bool(state.log_scale) or (self._alike and bool(extent < _MOVING))
         self._own = self._moving or bool(extent < _TIGHT * distance)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
@@ -217,8 +218,11 @@ class ReversePlan(Plan):
         pad = _ROOM * lengths.farthest.max()
         if not frame.roomy:
             return Layout((Grid(tuple(axes)),), frame.params.min(axis=0), frame.params.max(axis=0), high, high, np.zeros(n))
-        return Layout((Grid(tuple(axes)),), frame.params.min(axis=0) - pad, frame.params.max(axis=0) + pad,
-                      np.where(wide, 0.7 * frame.spreads, 0.0) - 1e-300, high, np.zeros(n))
+        low = np.where(wide, 0.7 * frame.spreads, 0.0) - 1e-300
+        if self._alike and not self._moving:  # closer together the centre moves on its own: late in a run nothing else is as exact
+            first = int(np.argmax(frame.spreads))
+            low[first] = max(low[first], min(0.7 * frame.spreads[first], 0.5 * _MOVING / np.sqrt(frame.rank)))
+        return Layout((Grid(tuple(axes)),), frame.params.min(axis=0) - pad, frame.params.max(axis=0) + pad, low, high, np.zeros(n))
 
     def _set_floors(self, demand: Demand, tol: float) -> None:
         """Rows and loss below which the plan's bound would miss the tolerance; 0 where it is below their rounding anyway."""

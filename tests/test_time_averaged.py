@@ -142,8 +142,8 @@ def test_steps_and_bursts():
         for _ in range(8):
             mu = mu - 0.1 * single_times(TEACHER, mu, weights)[1]
         assert_allclose(run.final, mu, rtol=0, atol=1e-8)
-    whole = op.TimeAveraged(TEACHER, TIMES, LAMBDAS)
-    state = whole.start(GENERIC)
+    whole = op.TimeAveraged(op.Gaussian([0.1, 0.3]), TIMES, LAMBDAS)
+    state = whole.start(GENERIC[:, :2])
     plan = whole.plan(state)
     assert isinstance(plan, AveragedPlan) and plan.compiled is not None
     compiled = plan.burst(state, 0.01, 3, np.inf)

@@ -333,7 +333,8 @@ def gradient_flow(objective: Objective, params0: Any, *, t_end: float, rtol: flo
     every column of the deviations a logarithmic amplitude: an instability that takes deviations from 1e-100 to 1 is a straight line
     there, and amplitudes below float64's range are no exception. Values at records are interpolated at the integrator's own
     accuracy. A run that goes on late (``extend``) begins with SciPy's BDF. Where all converge deviations fall to 1e-25 near flow time
-    1e49: float64 has nothing to follow beyond, and the run ends there, ``too_hard``. How far a whole run can be trusted is seen by ``op.verify(trajectory)``, which divides both tolerances by 100.
+    1e49: float64 has nothing to follow beyond, and the run ends there, ``too_hard``. How far a whole run can be trusted is seen by
+    ``op.verify(trajectory)``, which divides both tolerances by 100.
 
     Examples
     --------

@@ -85,7 +85,7 @@ def test_every_driver_runs_and_what_is_saved_repeats_it(table):
 OWN_TABLES = {"MatrixFactorization": ('objective = {kind = "MatrixFactorization", target = [[1.0, 0.0], [0.0, 2.0]], depth = 3}',
                                       'start = {kind = "balanced_gaussian", depth = 3, d = 2, scale = 0.3, rng = 0}',
                                       'driver = {kind = "gradient_descent", step_size = 0.01, steps = 20}'),
-              "TimeAveraged": (WHOLE, '[objective]\nkind = "TimeAveraged"\ntimes = [0.0, 0.5]\ntime_weights = [0.7, 0.3]\n[rule]\ntol = 1e-6')}
+              "TimeAveraged": (WHOLE, '[objective]\nkind = "TimeAveraged"\ntimes = [0.0, 0.5]\ntime_weights = [0.7, 0.3]')}
 
 
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in BUILT_IN])

@@ -28,7 +28,7 @@ __all__ = ["NoiseAveragingResult", "noise_averaging"]
 
 NAME = "zhang2025.noise_averaging"
 MULTIPLES = (1.5, 2.2)  # of r_c: where the border is measured
-WIDE = (0.8, 1.25, 2.0)  # of r_c: where a wide cluster is started
+WIDE = (0.5, 0.65, 0.8, 1.25)  # of r_c: where a wide cluster is started
 AROUND = (0.95, 1.03)  # of r_c at rest: where means that are free let one come back, at most
 REST_NODES = {3.0: 16, 6.0: 32}  # times for r_c at rest, up to a T: with them it is right to 1e-3
 FARTHEST = 1000.0  # radius up to which r_c is looked for
@@ -122,7 +122,7 @@ class NoiseAveragingResult(StoppableResult):
         ax.set_yticks(ticks, [str(tick) for tick in ticks])
         ax.minorticks_off()
         ax.set_xlabel("largest noise time $T$")
-        ax.set_ylabel("escaped means come back from below $r_c$")
+        ax.set_ylabel("radius $r_c$: from below, means come back")
         ax.legend(frameon=False, fontsize="x-small")
 
     def _draw_wide(self, ax: Axes) -> None:
@@ -240,7 +240,7 @@ def noise_averaging(weight: str | Sequence[str] = ("uniform", "1-exp(-2t)", "exp
       last T in the other dimensions or under the other weights.
     * From where is an escaped mean drawn back? :math:`r_c` is the root of the force on one mean at radius r with the others at rest on
       the target, in any dimension; beside it the largest radius from which it comes back when the others are free, for the last T.
-    * Is there a bad regime at all? A cluster of spread 1 from 0.8, 1.25 and 2 times :math:`r_c`, for the last T.
+    * Is there a bad regime at all? A cluster of spread 1 from 0.5 to 1.25 times :math:`r_c`, for the last T.
 
     A minute and a half; ``n_jobs=2`` shares the parts out.
 

@@ -226,7 +226,7 @@ def _checked(d: Any, sigma: Any, M: Any, n: Any, samples: Any, reach: Any, seed:
 @register(NAME, check=_checked, result=IntermediateResult)
 def intermediate(d: int | Sequence[int] = (1, 3, 10),
                  sigma: float | Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-2, 1, 2, 4, 8), M: float = 4.0, n: int = 3,
-                 samples: int = 36, reach: float = 5.0, seed: int = 0, tol: float = 1e-6, n_jobs: int | None = None,
+                 samples: int = 32, reach: float = 5.0, seed: int = 0, tol: float = 1e-6, n_jobs: int | None = None,
                  progress: bool | None = None) -> IntermediateResult:
     r"""How many parameters converge from random starts of every width: the number falls, and rises again, with the width.
 

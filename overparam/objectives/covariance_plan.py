@@ -52,9 +52,11 @@ class CovariancePlan(Plan):
     def __init__(self, state: State, shape: Covariance, outside: float, weights: np.ndarray, rule: Rule, roomy: bool = True) -> None:
         self._shape, self._outside, self._weights, self._rule = shape, outside, weights, rule
         self._own, self._moving = _seen(state, weights, float(np.sqrt(shape.modes[0].max())))
+        self._arrived = self._near(state)
+        if self._arrived:  # seen from the teacher's mean: charts of flows have nothing to follow then
+            self._own = self._moving = False
         self._log_weights = np.log(weights)
         centre, deviations = self.enter(state)
-        self._arrived = self._near(centre, deviations)
         white, singles = Whitened.of(shape, deviations), 0
         sampled = isinstance(rule, SampledRule)
         if not (roomy or sampled):
@@ -137,7 +139,7 @@ class CovariancePlan(Plan):
         """The same parameters around the centre from which this plan sees them, and whether that centre moves on its own."""
         return state.moved(*self._split(state)), self._moving
 
-    def _near(self, centre: np.ndarray, deviations: np.ndarray) -> bool:
+    def _near(self, state: State) -> bool:
         """Whether all means have come to that of a teacher with no eigenvalue above 1: then they are at rest for flows.
 
         They close in exponentially, and what moves them falls below the rounding of a sum of targets of order one; the loss would
@@ -145,7 +147,7 @@ class CovariancePlan(Plan):
         """
         values = self._shape.modes[0]
         extent = np.abs((values - 1) / np.sqrt(values)).max()
-        return bool(values.max() <= 1) and bool(np.abs(centre).max() + np.abs(deviations).max() < _ARRIVED * extent)
+        return bool(values.max() <= 1) and bool(np.abs(state.coordinates).max() < _ARRIVED * extent)
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
@@ -332,7 +334,7 @@ class CovariancePlan(Plan):
     def covers(self, state: State) -> bool:
         """Whether coordinates, and spreads after whitening, are inside the plan's box."""
         centre, deviations = self.enter(state)
-        if self._near(centre, deviations) != self._arrived:
+        if self._near(state) != self._arrived:
             return False
         params, spreads = centre + deviations, self._spreads(deviations)
         return bool((params >= self._low).all() and (params <= self._high).all() and (spreads >= self._nodes.spread_low).all()

@@ -17,7 +17,7 @@ from overparam import init
 from overparam._version import __version__
 from overparam.data_sets import DataSet
 from overparam.drivers import adam, em, gradient_descent, gradient_flow, momentum, sgd
-from overparam.objectives import KLDivergence, MatrixFactorization, Objective, ReverseFisher, ScoreMatching, TimeAveraged
+from overparam.objectives import KLDivergence, MatrixFactorization, Objective, ReLUNeuron, ReverseFisher, ScoreMatching, TimeAveraged
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
 from overparam.sampling import MonteCarlo, Sobol, Stratified
@@ -28,12 +28,12 @@ from overparam.verification import verify
 
 __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective",
-    "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError", "Trajectory",
-    "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "gradient_descent", "gradient_flow", "init", "load",
+    "ReLUNeuron", "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError",
+    "Trajectory", "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "factors", "gradient_descent", "gradient_flow", "init", "load",
     "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
 ]
 
-_LAZY = ("distances", "experiments", "plotting", "rates", "regimes", "stationary", "theory")
+_LAZY = ("distances", "experiments", "factors", "plotting", "rates", "regimes", "stationary", "theory")
 
 
 def __getattr__(name: str):

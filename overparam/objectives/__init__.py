@@ -8,16 +8,17 @@ from overparam._validation import check_choice
 from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
 from overparam.objectives.kl import KLDivergence
 from overparam.objectives.matrix_factorization import MatrixFactorization
+from overparam.objectives.relu_neuron import ReLUNeuron
 from overparam.objectives.reverse_fisher import ReverseFisher
 from overparam.objectives.score_matching import ScoreMatching
 from overparam.objectives.time_averaged import TimeAveraged
 
 __all__ = [
-    "BUILT_IN", "Estimate", "Evaluation", "KLDivergence", "MatrixFactorization", "Objective", "Plan", "ReverseFisher", "ScoreMatching",
-    "TimeAveraged", "from_description",
+    "BUILT_IN", "Estimate", "Evaluation", "KLDivergence", "MatrixFactorization", "Objective", "Plan", "ReLUNeuron", "ReverseFisher",
+    "ScoreMatching", "TimeAveraged", "from_description",
 ]
 
-BUILT_IN = (ScoreMatching, KLDivergence, ReverseFisher, MatrixFactorization, TimeAveraged)
+BUILT_IN = (ScoreMatching, KLDivergence, ReverseFisher, MatrixFactorization, ReLUNeuron, TimeAveraged)
 
 
 def from_description(description: dict[str, Any]) -> Objective:

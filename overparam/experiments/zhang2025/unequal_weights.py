@@ -79,7 +79,7 @@ class UnequalWeightsResult(StoppableResult):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-        first, second = figure.subplots(1, 2, sharey=True)
+        first, second = figure.subplots(1, 2)
         found = [(M, size, k) for (M, size), k in self.numbers.items()]
         self._points(first, found, marker="s", size=34)
         M = np.linspace(0.9 * min(self.settings["M"]), 1.05 * max(self.settings["M"]), 100)
@@ -100,6 +100,11 @@ class UnequalWeightsResult(StoppableResult):
             at = [one for one in self.pairs if one.divided == k]
             second.scatter([one.M for one in at], [one.perturbation for one in at], s=110, facecolors="none", linewidths=1.3,
                            edgecolors=_colour(k, self.settings["n"]))
+        if self.pairs:
+            sizes = [one.perturbation for one in self.pairs]
+            second.set_ylim(min(sizes) / 3, 3 * max(sizes))
+            second.set_xlim(_PAIR_M[0] - 0.3, _PAIR_M[1] + 0.3)
+        second.set_ylabel(r"perturbation of the weights $|\delta\pi|/\pi$")
         second.set_title("dot: plain descent, ring: divided", fontsize="medium")
         handles: dict[str, Any] = {}
         for letter, ax in zip("ab", (first, second), strict=True):

@@ -29,8 +29,8 @@ from overparam.verification import verify
 __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective",
     "ReLUNeuron", "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError",
-    "Trajectory", "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "factors", "gradient_descent", "gradient_flow", "init", "load",
-    "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
+    "Trajectory", "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "factors", "gradient_descent",
+    "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
 ]
 
 _LAZY = ("distances", "experiments", "factors", "plotting", "rates", "regimes", "stationary", "theory")

@@ -16,6 +16,7 @@ import numpy as np
 from overparam._matrix_starts import balanced_gaussian, small_gaussian
 from overparam._mixture_starts import bad_region, directions, from_teacher, on_sphere
 from overparam._validation import check_array, check_integer, check_params, check_positive, check_real, check_rng
+from overparam.covariance import CovarianceGaussian
 from overparam.state import State
 from overparam.teachers import Gaussian
 
@@ -330,7 +331,7 @@ def _vector(value: Any, name: str) -> np.ndarray:
 
 
 def _target(target: Any) -> np.ndarray:
-    return target.mean if isinstance(target, Gaussian) else _vector(target, "target")
+    return target.mean if isinstance(target, Gaussian | CovarianceGaussian) else _vector(target, "target")
 
 
 def _norm(vector: np.ndarray) -> float:

@@ -285,6 +285,12 @@ def test_descriptions_pickles_and_files_bring_it_back(tmp_path):
     assert pickle.loads(pickle.dumps(plain)) == plain
 
 
+def test_starts_about_it_and_draws_from_it():
+    teacher = op.Gaussian([1.0, 0.0], covariance=[2.0, 1.0])
+    assert_allclose(op.init.symmetric_pair(n=3, s=0.5, target=teacher).mean(axis=0), teacher.mean, atol=1e-15)
+    assert op.init.from_teacher(teacher, n=4, rng=0).shape == (4, 2)
+
+
 def test_toml():
     from overparam import config
 

@@ -143,7 +143,7 @@ def _tasks(settings: dict[str, Any], progress: bool | None) -> list[tuple[str, C
 
 @register(NAME, check=_checked, result=SeparationResult)
 def separation(d: Any = (10, 500), n: Any = (2, 3, 10), step_size: float = 0.05, steps: int = 1000, batch_size: int = 128,
-               far_d: int = 1_000_000, far_n: Any = (2, 3), far_steps: int = 500, far_batch_size: int = 64, tol: float = 1e-6,
+               far_d: int = 1_000_000, far_n: Any = (2, 3), far_steps: int = 500, far_batch_size: int = 64, tol: float = 1e-8,
                points: int = 512, seed: int = 0, records: int = 30, progress: bool | None = None) -> SeparationResult:
     r"""Hybrid EM on two components: one student takes all where they are nearer than about √d, both are found where they are farther.
 

@@ -97,7 +97,7 @@ class TestBurst:
     @pytest.mark.parametrize("bad", [{"velocity": np.zeros((5, 3))}, {"look_ahead": True}, {"factors": np.ones(4)},
                                      {"step_sizes": np.ones(3)}, {"velocity": np.zeros((4, 3)), "centre_velocity": np.zeros(3)}])
     def test_shapes_of_what_goes_with_a_velocity(self, bad):
-        with pytest.raises(ValueError, match="must have|needed together"):
+        with pytest.raises(ValueError, match=r"must have|needed together"):
             self.burst(2, **bad)
 
     def test_no_steps(self):

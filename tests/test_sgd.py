@@ -163,7 +163,7 @@ def test_bad_starts():
 # --- epochs over a data set ------------------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(9)
-DATA = op.DataSet(RNG.standard_normal((23, 2)) + [0.5, 0.0], RNG.dirichlet(np.ones(23)))
+DATA = op.DataSet(RNG.normal([0.5, 0.0], 1.0, (23, 2)), RNG.dirichlet(np.ones(23)))
 OVER_DATA = {"likelihood": op.KLDivergence(DATA, weights=[0.5, 0.3, 0.2]), "denoising": op.ScoreMatching(DATA.at_time(0.4, draws=2))}
 every_sum = pytest.mark.parametrize("objective", OVER_DATA.values(), ids=OVER_DATA)
 EPOCHS = {"step_size": 0.1, "batch_size": 5, "batches": "epochs"}

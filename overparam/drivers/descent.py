@@ -137,8 +137,10 @@ def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[
              precondition: str | None = None, first_step: int = 0, first_loss: float | None = None, **options: Any) -> Trajectory:
     state, sizes = start_of(objective, params0), StepSizes(step_size)
     plain = sizes.constant is not None and precondition is None
-    stepper = _Descent(objective, sizes.constant) if plain else VelocityStepper(objective, sizes, factors_of(objective, state.n, precondition),
-                                                                                first_step=first_step)
+    if plain:
+        stepper: Stepper = _Descent(objective, sizes.constant)
+    else:
+        stepper = VelocityStepper(objective, sizes, factors_of(objective, state.n, precondition), first_step=first_step)
     settings = {**sizes.settings(), "steps": first_step + steps, "record": record.describe()}
     return run(stepper, objective, state, driver="gradient_descent", schedule=steps_to_record(record, steps, first_step),
                first_loss=first_loss, settings=settings if precondition is None else {**settings, "precondition": precondition}, **options)

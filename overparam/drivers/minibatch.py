@@ -215,8 +215,8 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
 
     Notes
     -----
-    In the mean over draws, or over orders, a step has the exact gradient. ``trajectory.extend(steps=...)`` goes on with the stream of random
-    numbers, and inside the epoch, where the run stopped; saved files keep both. The data themselves are given again (see
+    In the mean over draws, or over orders, a step has the exact gradient. ``trajectory.extend(steps=...)`` goes on with the stream of
+    random numbers, and inside the epoch, where the run stopped; saved files keep both. The data themselves are given again (see
     :class:`overparam.DataSet`).
 
     References

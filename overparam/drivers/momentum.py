@@ -9,7 +9,7 @@ import numpy as np
 
 from overparam._validation import check_real
 from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
-from overparam.drivers._velocity import Velocities, VelocityStepper, resumed_velocities
+from overparam.drivers._velocity import VelocityStepper, resumed_velocities
 from overparam.drivers.loop import check_progress, check_steps, check_stop, for_each_start, run, start_of, steps_to_record
 from overparam.objectives.base import Objective
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description

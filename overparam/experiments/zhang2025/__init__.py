@@ -7,6 +7,7 @@ from overparam.experiments.zhang2025 import figure_1 as _figure_1  # noqa: F401 
 from overparam.experiments.zhang2025 import intermediate as _intermediate  # noqa: F401
 from overparam.experiments.zhang2025 import long_horizon as _long_horizon  # noqa: F401
 from overparam.experiments.zhang2025 import noise_averaging as _noise_averaging  # noqa: F401
+from overparam.experiments.zhang2025 import optimizers as _optimizers  # noqa: F401
 from overparam.experiments.zhang2025 import phase_boundary as _phase_boundary  # noqa: F401
 from overparam.experiments.zhang2025 import rounding as _rounding  # noqa: F401
 from overparam.experiments.zhang2025 import sampling as _sampling  # noqa: F401

@@ -124,7 +124,8 @@ class SgdBorderResult(StoppableResult):
                  "     B  seeds   b (mean over seeds)   expected   deviation  expected  4 eta M^2/(nB), root  correlation by seed"]
         for one in self.batches:
             expected, estimate = self.variance(one.batch_size), self.estimate(one.batch_size)
-            lines.append(f"{one.batch_size:6d} {len(one.found):6d}   {one.mean:8.3f} +- {one.error:.3f}    {self.exact.middle + expected / 2:8.3f}"
+            shifted = self.exact.middle + expected / 2
+            lines.append(f"{one.batch_size:6d} {len(one.found):6d}   {one.mean:8.3f} +- {one.error:.3f}    {shifted:8.3f}"
                          f"   {one.deviation:9.4f} {expected**0.5:9.4f} {estimate**0.5:21.4f} {one.correlation:20.3f}"
                          + (f"   {one.undecided} runs undecided" if one.undecided else "")
                          + ("" if np.isfinite(one.found).all() else f"   {np.isnan(one.found).sum()} seeds outside the search"))

@@ -180,6 +180,9 @@ def covariance(n: int = 5, along: float | Sequence[float] = (0.5, 1.0, 1.5, 2.0,
     The law to first order about a common point says :math:`\ln\varepsilon^*=-M^2-2(\lambda-1)\ln M+\kappa` for a start along the
     eigenvector of :math:`\lambda`, :math:`-M^2+\kappa` across it. About a minute.
 
+    Across it, flows keep differences still that are 13 orders of magnitude below the widest ones: from about M = 7 on those along the
+    eigenvector do not grow within the run, as they would in the end, long after it is decided who stays.
+
     Parameters
     ----------
     n : int

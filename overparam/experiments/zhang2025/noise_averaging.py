@@ -135,7 +135,8 @@ class NoiseAveragingResult(StoppableResult):
         ax.set_xlabel(r"distance $M/r_c$ of a cluster of spread 1")
         ax.set_ylabel("means that converge $k$")
         ax.set_yticks(range(1, self.settings["n"] + 1))
-        ax.legend(frameon=False, fontsize="x-small")
+        if self.wide:
+            ax.legend(frameon=False, fontsize="x-small")
 
     def to_xarray(self) -> Dataset:
         """Return exponents and borders over weight, T, d and M; radii over weight and rest_T; NaN where nothing was computed."""

@@ -29,7 +29,8 @@ def draw(runs: tuple[Run, ...]) -> Figure:
     for column, (d, apart) in enumerate(problems):
         here = [run for run in runs if (run.d, run.separation) == (d, apart)]
         _places(axes[0, column], [run for run in here if run.n == max(run.n for run in here)])
-        axes[0, column].set_title(f"$d={_number(d)}$, $\\Delta={_number(round(apart, 1))}={apart / math.sqrt(d):.2g}\\sqrt{{d}}$", fontsize="medium")
+        title = f"$d={_number(d)}$, $\\Delta={_number(round(apart, 1))}={apart / math.sqrt(d):.2g}\\sqrt{{d}}$"
+        axes[0, column].set_title(title, fontsize="medium")
         for row, n in enumerate(counts, 1):
             own = [run for run in here if run.n == n]
             if own:

@@ -200,7 +200,7 @@ def test_arguments_of_noise_are_the_teachers_own(monkeypatch):
     problem = made('teacher = {kind = "Shifted", mean = [1.0], t = 0.5, shift = 3}', "start = {params = [[1.0]]}")
     assert problem.objective.teacher == op.Gaussian([math.exp(-0.5) + 3])
     assert problem.describe()["teacher"] == {"kind": "Shifted", "mean": [1.0], "covariance": None, "t": 0.5, "shift": 3}
-    with pytest.raises(ValueError, match=r"\[teacher\] key 'shift' is not known.*Known: kind, mean, t$"):
+    with pytest.raises(ValueError, match=r"\[teacher\] key 'shift' is not known.*Known: covariance, kind, mean, t$"):
         made('teacher = {kind = "Gaussian", mean = [1.0], t = 0.5, shift = 3}', START)
 
 

@@ -58,7 +58,7 @@ def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 1
     >>> import numpy as np
     >>> from overparam.objectives.time_averaged import time_quadrature
     >>> t, weight = time_quadrature(1.0, nodes=8)
-    >>> abs(float(weight @ np.exp(-2 * t)) - (1 - np.exp(-2)) / 2) < 1e-15
+    >>> bool(abs(weight @ np.exp(-2 * t) - (1 - np.exp(-2)) / 2) < 1e-14)
     True
     """
     T, nodes = check_real(T, "T", minimum=0.0, maximum=300.0), check_integer(nodes, "nodes", minimum=1, maximum=1000)

@@ -213,7 +213,7 @@ def strip_error(rule: int | float, spread: float, factors: Factors, axis: int) -
     if spread == 0 and isinstance(rule, int) and rule > 1:
         return np.zeros(len(factors.mass))  # quadratic in z: two nodes are exact
     a, log_part = _heights(rule, spread, factors.power, factors.weighted)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):  # a weight below float64's range asks for nothing
         return np.exp(log_part + np.log(factors.on(axis, a))).min(axis=1)
 
 
@@ -241,7 +241,7 @@ def best_rule(spread: float, factors: Factors, axis: int, axes: int, targets: np
         order = next((m for m in range(2, _MAX_ORDER + 1) if enough(m)), None)
         if order is not None and (order < 16 or not factors.weighted):
             return order
-    steps = np.geomspace(1.6, 5e-4, 60)
+    steps = np.geomspace(1.6, 5e-6, 100)
     low, high = 0, len(steps) - 1
     while low < high:  # the bounds grow with the step
         middle = (low + high) // 2

@@ -125,7 +125,7 @@ class Theorem(ABC):
     name, title, source, statement, latex : str
         "paper.statement", the statement's name in the paper, where it stands, and what it says in words and as mathematics.
     tag : str
-        Where the statement comes from: see :data:`overparam.theory.report.TAGS`.
+        Where the statement comes from: see :data:`overparam.theory.claims.TAGS`.
     constants : tuple of Constant
         Constants that the paper leaves open, with a value where there is one; ``check(..., C=2.0)`` gives them.
     needs_run : bool

@@ -209,7 +209,7 @@ def _checked(angle: Any, far: Any, radius: Any, ahead: Any, t_end: Any, tol: Any
 def far_geometry(angle: float | Sequence[float] = (0.05, 0.2, 0.5, 1.0, 2.0), far: int | Sequence[int] = (2, 3), radius: float = 6.0,
                  ahead: float = 0.0, t_end: float = 1e14, tol: float = 1e-8, rtol: float = 1e-8, n_jobs: int | None = None,
                  progress: bool | None = None) -> FarGeometryResult:
-    r"""Do means that diverge in different directions merge? Their angle closes only while they are close, and never faster than they part.
+    r"""Do means that diverge in different directions merge? While they are close their angle closes, but not the distance between them.
 
     Gradient flow in the plane, one mean at the target and two or three at the distance `radius` from it, in a fan with the angle
     :math:`\theta` between neighbours. Two at distance :math:`\rho` from the target, :math:`\delta\approx\rho\theta` apart, have the loss

@@ -123,6 +123,19 @@ def test_unequal_weights_keep_coincident_parameters_together_only_when_precondit
     assert op.regimes.classify(plain).name != "all converge"
 
 
+def test_statements_about_descent_are_not_about_other_motions():
+    objective = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8))
+    start, steps = op.init.around([3.0], 1e-12 * np.array([[1.0], [0.2], [-1.2]])), {"steps": 600}
+    runs = [op.gradient_descent(objective, start, step_size=0.02, **steps),
+            op.gradient_descent(objective, start, step_size=lambda step: 0.02, **steps),
+            op.gradient_descent(objective, start, step_size=0.01, precondition="weights", **steps),
+            op.momentum(objective, start, step_size=lambda step: 0.01, **steps), op.adam(objective, start, step_size=0.01, **steps)]
+    assert [run.driver for run in runs] == ["gradient_descent", "scheduled_descent", "preconditioned_descent", "momentum", "adam"]
+    verdicts = [op.theory.check("zhang2025.law_growth", run).verdict for run in runs]
+    assert verdicts == ["verified"] + 4 * ["vacuous"]
+    assert op.theory.check("zhang2025.law_all_converge", runs[1]).verdict == "vacuous"
+
+
 @pytest.mark.parametrize("name", ["gradient_descent", "momentum", "sgd"])
 def test_bad_preconditioner(name):
     with pytest.raises(ValueError, match=r"precondition must be None or 'weights' \(gradient rows divided.*got 'hessian'"):

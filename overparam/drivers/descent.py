@@ -112,6 +112,8 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float | C
     -------
     Trajectory
         However the run ended: see its ``status`` and ``message``. Times are flow times, :math:`\eta\tau` or the sum of the step sizes.
+        Its ``driver`` is "gradient_descent", or "scheduled_descent" or "preconditioned_descent" (with a schedule or not), which statements
+        about gradient descent are not about.
 
     Raises
     ------
@@ -138,11 +140,12 @@ def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[
     state, sizes = start_of(objective, params0), StepSizes(step_size)
     plain = sizes.constant is not None and precondition is None
     if plain:
-        stepper: Stepper = _Descent(objective, sizes.constant)
+        name, stepper = "gradient_descent", _Descent(objective, sizes.constant)
     else:
+        name = "scheduled_descent" if precondition is None else "preconditioned_descent"
         stepper = VelocityStepper(objective, sizes, factors_of(objective, state.n, precondition), first_step=first_step)
     settings = {**sizes.settings(), "steps": first_step + steps, "record": record.describe()}
-    return run(stepper, objective, state, driver="gradient_descent", schedule=steps_to_record(record, steps, first_step),
+    return run(stepper, objective, state, driver=name, schedule=steps_to_record(record, steps, first_step),
                first_loss=first_loss, settings=settings if precondition is None else {**settings, "precondition": precondition}, **options)
 
 
@@ -157,4 +160,4 @@ def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record
                     first_loss=trajectory.continuation.get("first_loss"))
 
 
-DRIVERS["gradient_descent"] = _resume
+DRIVERS.update(dict.fromkeys(("gradient_descent", "scheduled_descent", "preconditioned_descent"), _resume))

@@ -148,7 +148,7 @@ class Growth(Theorem):
 
     def supposed(self, setting: Setting) -> list[Hypothesis]:
         """What the law is about: target, weights, motion."""
-        return [common.single_gaussian(setting), common.equal_weights(setting)]
+        return [common.single_gaussian(setting), common.equal_weights(setting), common.gradient_motion(setting)]
 
     def expected(self, distance: float, now: float, n: int, step_size: float | None, steps: int) -> float:
         """ln of the growth from the centre's distance `distance` to `now`, or over so many steps."""

@@ -133,7 +133,7 @@ class AllConverge(Theorem):
         """What the law is about: target, weights, motion."""
         return [common.single_gaussian(setting), common.equal_weights(setting),
                 Hypothesis("the run is a gradient flow", r"\dot\mu_i=-\nabla_iL", tag="derived",
-                           fact=None if setting.run is None else setting.step_size is None)]
+                           fact=None if setting.run is None else setting.run.driver == "gradient_flow")]
 
     def hypotheses(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Hypothesis]:
         late = None if setting.run is None else self._late(setting) is not None
@@ -230,7 +230,8 @@ class OneConverges(Theorem):
         fact = bool((norms >= _FAR).any() and (norms <= regimes.NEAR).any()) if settled else None
         if fact is not True and not regime.undecided and not (regime.diverged and regime.converged):
             fact = False  # and it will stay so
-        return [*found, Hypothesis("the run is a gradient flow", r"\dot\mu_i=-\nabla_iL", fact=setting.step_size is None, tag="derived"),
+        return [*found, Hypothesis("the run is a gradient flow", r"\dot\mu_i=-\nabla_iL", tag="derived",
+                                   fact=setting.run.driver == "gradient_flow"),
                 Hypothesis(words, r"r_i\ge7", fact=fact, tag="derived", note=f"{regime.name} {regime.reason}"), self._forgotten(setting)]
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:

@@ -85,6 +85,9 @@ def test_every_driver_runs_and_what_is_saved_repeats_it(table):
 OWN_TABLES = {"MatrixFactorization": ('objective = {kind = "MatrixFactorization", target = [[1.0, 0.0], [0.0, 2.0]], depth = 3}',
                                       'start = {kind = "balanced_gaussian", depth = 3, d = 2, scale = 0.3, rng = 0}',
                                       'driver = {kind = "gradient_descent", step_size = 0.01, steps = 20}'),
+              "ReLUNeuron": ('objective = {kind = "ReLUNeuron", target = [1.0, 0.5]}',
+                             'start = {kind = "gaussian", n = 3, mean = [0.0, 0.0], scale = 0.1, rng = 0}',
+                             'driver = {kind = "gradient_descent", step_size = 0.1, steps = 20}'),
               "TimeAveraged": (WHOLE, '[objective]\nkind = "TimeAveraged"\ntimes = [0.0, 0.5]\ntime_weights = [0.7, 0.3]')}
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from overparam._validation import check_array
 from overparam.certificate import Bounds
-from overparam.objectives.base import Estimate, Objective, Plan
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
 from overparam.objectives.closed_form import ClosedFormPlan, by_rounding
+from overparam.objectives.relu_geometry import Sums, turned
 from overparam.state import State
 
-__all__ = ["ReLUNeuron", "unit_offsets"]
+__all__ = ["ReLUNeuron"]
 
 _EPS = np.finfo(np.float64).eps
 _ALIEN = 8 * _EPS  # singular values of unit rows below this, times the root of their number, are rounding
@@ -118,26 +120,25 @@ class ReLUNeuron(Objective):
             peaks = np.abs(across).max(axis=1)
             rows = across[peaks > 0] / peaks[peaks > 0, None]
             rows /= np.linalg.norm(rows, axis=1)[:, None]
-            _, sizes, turned = np.linalg.svd(rows, full_matrices=False)
-            others = turned[sizes > _ALIEN * math.sqrt(n)].T
+            _, sizes, found = np.linalg.svd(rows, full_matrices=False)
+            others = found[sizes > _ALIEN * math.sqrt(n)].T
         elif np.array_equal(axis, np.eye(self.d)[0]):
             return State(centre=np.zeros(self.d), deviations=params)
         else:
-            others = _turned(axis)[:, 1:]
+            others = turned(np.eye(self.d), axis)[:, 1:]
         basis = np.ascontiguousarray(np.concatenate([axis[:, None], others], axis=1))
         rows = np.concatenate([(along + left)[:, None], across @ others], axis=1)
         return State(centre=np.zeros(rows.shape[1]), deviations=rows, basis=basis)
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """The one plan for as many neurons and coordinates, which serves everywhere."""
-        if not self._is_reduced(state):
-            raise ValueError("this state is not one that start() made: its basis must begin with the target's direction")
-        shape = state.n, state.k
+        inside = self._is_reduced(state)
+        shape = state.n, state.k if inside else self.d
         if shape not in self._plans:
             from overparam._core.relu import Evaluator
 
             self._plans[shape] = ClosedFormPlan(Evaluator(*shape, self._length), self._rounding)
-        return self._plans[shape]
+        return self._plans[shape] if inside else _TurnedPlan(self._plans[shape], self._axis, self._with_turn)
 
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
         state = self.start(params)
@@ -149,15 +150,14 @@ class ReLUNeuron(Objective):
         found, state = super().estimate(params), self.start(params)
         if state is params or state.basis is None:
             return found
-        value, grad = self._moved(state, found)
-        total = by_rounding(found.value_error + value, found.grad_error + grad)
-        return replace(found, value_error=total.rounding.value, grad_error=total.rounding.grad, bounds=total)
+        bounds = self._with_turn(found.bounds, state.coordinates, found.grad)
+        return replace(found, value_error=bounds.total.value, grad_error=bounds.total.grad, bounds=bounds)
 
     def _rounding(self, rows: np.ndarray, value: float, grad: np.ndarray) -> Bounds:
         """What rounding does to value and rows: constants from the operations of _core/relu_kernel.h, in docs/numerics.md."""
         n, k = rows.shape
         c = ((n + k) / 2 + 8) * _EPS
-        sums = _Sums.of(rows, self._length)
+        sums = Sums.of(rows, self._length)
         sizes = np.abs(rows).sum(axis=0)
         sizes[0] += self._length
         rest = (n + 2) * _EPS * float(np.linalg.norm(sizes))
@@ -168,18 +168,18 @@ class ReLUNeuron(Objective):
         of_grad = rest / 2 + 2 * _EPS * np.linalg.norm(grad, axis=1) + c * (5 * sums.cubes + 2 * sums.squares)
         return by_rounding(of_value + _EPS * value, of_grad)
 
-    def _moved(self, state: State, found: Estimate) -> tuple[float, np.ndarray]:
-        """How much value and rows may change by what rounding does to coordinates, r of their length: the Hessian's blocks off the diagonal
-        are at most 1/2, those on it 1/2 and what the kinks give.
+    def _with_turn(self, bounds: Bounds, rows: np.ndarray, grad: np.ndarray) -> Bounds:
+        """Bounds at coordinates `rows`, with what their own rounding does, r of the lengths: the Hessian's blocks off the diagonal are at
+        most 1/2, those on it 1/2 and what the kinks give.
         """
-        r = (self.d + 2 * state.k + 16) * _EPS
-        sums = _Sums.of(state.coordinates, self._length)
-        sizes = np.linalg.norm(found.grad, axis=1)
-        rows = r * (sums.s0 / 2 + (sums.s0 * sums.offsets + sums.s1) / math.pi)
-        whole = state.coordinates.sum(axis=0)
+        r = (self.d + 2 * rows.shape[1] + 16) * _EPS
+        sums, sizes = Sums.of(rows, self._length), np.linalg.norm(grad, axis=1)
+        moved = r * (sums.s0 / 2 + (sums.s0 * sums.offsets + sums.s1) / math.pi)
+        whole = rows.sum(axis=0)
         whole[0] -= self._length
         of_target = float(np.linalg.norm(whole)) / 2 + 0.5 * sums.s2 + r * sums.s0
-        return r * (float(sums.lengths @ (sizes + rows)) + self._length * of_target), rows + r * sizes
+        value = r * (float(sums.lengths @ (sizes + moved)) + self._length * of_target)
+        return by_rounding(bounds.total.value + value, bounds.total.grad + moved + r * sizes)
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
@@ -195,68 +195,15 @@ class ReLUNeuron(Objective):
         return f"ReLUNeuron(target={shown})"
 
 
-def _turned(axis: np.ndarray) -> np.ndarray:
-    """(d, d) orthonormal columns of which the first is the unit vector `axis`: a reflection, far from the vector that it would blur."""
-    sign = 1.0 if axis[0] > 0 else -1.0
-    mirror = axis.copy()
-    mirror[0] += sign
-    found = 2 * np.outer(mirror, mirror) / float(mirror @ mirror) - np.eye(len(axis))
-    return found if sign > 0 else -found
+class _TurnedPlan(Plan):
+    """For states in other coordinates than those of ``start``, as Adam's, which are the parameters' own: turned at every evaluation."""
 
+    def __init__(self, inner: ClosedFormPlan, axis: np.ndarray, with_turn: Callable[[Bounds, np.ndarray, np.ndarray], Bounds]) -> None:
+        self._inner, self._axis, self._with_turn = inner, axis, with_turn
 
-def unit_offsets(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Lengths (n,) and :math:`\bar w_i-e_1` (n, k) of rows whose first axis is the target's, small ones without cancellation.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from overparam.objectives.relu_neuron import unit_offsets
-    >>> lengths, offsets = unit_offsets(np.array([[1.0, 2e-10]]))
-    >>> [float(f"{x:.12g}") for x in offsets[0]]
-    [-2e-20, 2e-10]
-    """
-    peaks = np.abs(rows).max(axis=1)
-    scaled = rows / np.where(peaks > 0, peaks, 1.0)[:, None]
-    lengths = np.linalg.norm(scaled, axis=1)
-    units = scaled / np.where(lengths > 0, lengths, 1.0)[:, None]
-    square = (units[:, 1:] ** 2).sum(axis=1)
-    near = units[:, 0] > 0
-    units[:, 0] = np.where(near, -square / (1 + np.abs(units[:, 0])), units[:, 0] - (lengths > 0))
-    return lengths * peaks, units
-
-
-@dataclass(frozen=True)
-class _Sums:
-    r"""Sums over lengths s and offsets :math:`a_i=\|\bar w_i-\bar v\|`: an angle is at most :math:`\frac\pi2(a_i+a_j)`.
-
-    Attributes
-    ----------
-    lengths, offsets : (n,) arrays
-        s, a.
-    s0, s1, s2, s3 : float
-        :math:`\sum_js_ja_j^p` over students and target, for which a = 0.
-    """
-
-    lengths: np.ndarray
-    offsets: np.ndarray
-    s0: float
-    s1: float
-    s2: float
-    s3: float
-
-    @classmethod
-    def of(cls, rows: np.ndarray, target: float) -> _Sums:
-        lengths, units = unit_offsets(rows)
-        a = np.linalg.norm(units, axis=1)
-        return cls(lengths, a, float(lengths.sum()) + target, *(float(lengths @ a**p) for p in (1, 2, 3)))
-
-    @property
-    def squares(self) -> np.ndarray:
-        r"""(n,) :math:`\sum_js_j(a_i+a_j)^2`."""
-        return self.s0 * self.offsets**2 + 2 * self.s1 * self.offsets + self.s2
-
-    @property
-    def cubes(self) -> np.ndarray:
-        r"""(n,) :math:`\sum_js_j(a_i+a_j)^3`."""
-        a = self.offsets
-        return self.s0 * a**3 + 3 * self.s1 * a**2 + 3 * self.s2 * a + self.s3
+    def evaluate(self, state: State) -> Evaluation:
+        rows = turned(state.expand(state.coordinates), self._axis)
+        found = self._inner.evaluate(State.of(rows))
+        bounds, grad = self._with_turn(found.bounds, rows, found.rows), turned(found.rows, self._axis)
+        grad = grad if state.basis is None else grad @ state.basis
+        return Evaluation(found.value, np.zeros(state.k), grad, bounds.total.value, bounds.total.grad, bounds)

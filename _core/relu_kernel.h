@@ -67,6 +67,21 @@ typedef struct op_relu_work {
     double *rest;            /* (k,): R */
 } op_relu_work;
 
+/* A row whose square leaves the range of doubles, times a power of 2; returns the power's exponent with its sign turned. */
+static int op_relu_rescale(ptrdiff_t k, ptrdiff_t m, double *column, double *first2, double *across)
+{
+    double most = 0.0;
+    int exponent;
+    for (ptrdiff_t a = 0; a < k; a++) most = fmax(most, fabs(column[a * m]));
+    if (most == 0.0 || !isfinite(most)) return 0;
+    frexp(most, &exponent);
+    for (ptrdiff_t a = 0; a < k; a++) column[a * m] = ldexp(column[a * m], -exponent);
+    *first2 = column[0] * column[0];
+    *across = 0.0;
+    for (ptrdiff_t a = 1; a < k; a++) *across += column[a * m] * column[a * m];
+    return exponent;
+}
+
 static void op_relu_prepare(const op_relu_problem *p, const double *centre, const double *deviations, void *workspace, op_relu_work *use)
 {
     const ptrdiff_t n = p->n, k = p->k, m = op_relu_padded(n + 1), few = op_relu_padded(k);
@@ -79,29 +94,51 @@ static void op_relu_prepare(const op_relu_problem *p, const double *centre, cons
     use->of_h = next, next += m;
     use->of_angle = next, next += m;
     use->rest = next;
+    double *inverse = use->of_h, *across = use->of_angle; /* until they are needed */
     for (ptrdiff_t a = 0; a < k; a++) use->rest[a] = a == 0 ? -p->target : 0.0;
-    memset(use->columns, 0, (size_t)(m * k) * sizeof(double));
-    memset(use->s, 0, (size_t)(3 * m) * sizeof(double));
     for (ptrdiff_t i = 0; i < n; i++) {
-        double *v = use->unit + i * k, most = 0.0, square = 0.0, across = 0.0;
-        for (ptrdiff_t a = 0; a < k; a++) {
-            v[a] = centre[a] + deviations[i * k + a];
-            use->rest[a] += v[a];
-            if (!(fabs(v[a]) <= most)) most = fabs(v[a]); /* a NaN stays */
-        }
-        if (most == 0.0) continue;
-        for (ptrdiff_t a = 0; a < k; a++) v[a] /= most;
-        for (ptrdiff_t a = 1; a < k; a++) across += v[a] * v[a];
-        square = v[0] * v[0] + across;
-        const double length = sqrt(square), cosine = v[0] / length;
-        use->s[i] = most * length;
-        for (ptrdiff_t a = 1; a < k; a++) {
-            use->columns[a * m + i] = v[a] / length;
-            v[a] *= most; /* s u: the length cancels */
-        }
-        use->columns[i] = v[0] > 0.0 ? -across / square / (1.0 + cosine) : cosine - 1.0;
-        v[0] = use->s[i] * use->columns[i];
+        double *v = use->unit + i * k;
+        for (ptrdiff_t a = 0; a < k; a++) v[a] = centre[a] + deviations[i * k + a];
+        for (ptrdiff_t a = 0; a < k; a++) use->rest[a] += v[a];
     }
+    for (ptrdiff_t a = 0; a < k; a++) {
+        double *column = use->columns + a * m;
+        for (ptrdiff_t i = 0; i < n; i++) column[i] = use->unit[i * k + a];
+        for (ptrdiff_t i = n; i < m; i++) column[i] = 0.0;
+    }
+    for (ptrdiff_t j = 0; j < m; j += OP_CHUNK) { /* rows side by side */
+        vec sum[OP_PARTS];
+        for (int v = 0; v < OP_PARTS; v++) sum[v] = op_splat(0.0);
+        for (ptrdiff_t a = 1; a < k; a++)
+            for (int v = 0; v < OP_PARTS; v++) {
+                const vec x = op_load(use->columns + a * m + j + v * OP_LANES);
+                sum[v] += x * x;
+            }
+        for (int v = 0; v < OP_PARTS; v++) op_store(across + j + v * OP_LANES, sum[v]);
+    }
+    for (ptrdiff_t i = 0; i < m; i++) {
+        double *column = use->columns + i, first2 = column[0] * column[0], square = first2 + across[i];
+        int exponent = 0;
+        if (!(square > 1e-280 && square < 1e280)) {
+            exponent = op_relu_rescale(k, m, column, &first2, across + i);
+            square = first2 + across[i];
+        }
+        const double length = sqrt(square);
+        inverse[i] = length == 0.0 ? 0.0 : 1.0 / length;
+        use->s[i] = exponent == 0 ? length : ldexp(length, exponent);
+        /* cosine less 1: where it is near 0 the square of the sine has its digits */
+        if (column[0] > 0.0)
+            column[0] = -across[i] / (square + column[0] * length);
+        else
+            column[0] = length == 0.0 ? 0.0 : column[0] * inverse[i] - 1.0;
+        if (i < n) use->unit[i * k] = use->s[i] * column[0];
+    }
+    for (ptrdiff_t a = 1; a < k; a++)
+        for (ptrdiff_t j = 0; j < m; j += OP_LANES) {
+            double *at = use->columns + a * m + j;
+            op_store(at, op_load(at) * op_load(inverse + j));
+        }
+    memset(use->of_h, 0, (size_t)(2 * m) * sizeof(double));
     use->s[n] = -p->target;
 }
 
@@ -137,13 +174,15 @@ static double op_relu_pairs(const op_relu_problem *p, const op_relu_work *use, i
         for (ptrdiff_t j = i / OP_CHUNK * OP_CHUNK; j < m; j += OP_CHUNK) {
             vec apart[OP_TILE][OP_PARTS], along[OP_TILE][OP_PARTS];
             op_relu_squares(use, k, i, j, -1.0, apart);
-            int wide = 0; /* is any angle above a right one, whose sum of unit vectors may be small? */
+            vec most = apart[0][0]; /* is any angle above a right one, whose sum of unit vectors may be small? */
             for (int r = 0; r < OP_TILE; r++)
                 for (int v = 0; v < OP_PARTS; v++) {
-                    memcpy(lanes, &apart[r][v], sizeof lanes);
-                    for (int l = 0; l < OP_LANES; l++) wide |= lanes[l] > 2.0;
+                    most = op_max(most, apart[r][v]);
                     along[r][v] = 4.0 - apart[r][v];
                 }
+            memcpy(lanes, &most, sizeof lanes);
+            int wide = 0;
+            for (int l = 0; l < OP_LANES; l++) wide |= lanes[l] > 2.0;
             if (wide) {
                 vec direct[OP_TILE][OP_PARTS];
                 op_relu_squares(use, k, i, j, 1.0, direct);

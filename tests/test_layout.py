@@ -109,3 +109,14 @@ def test_products_with_the_hessian_agree_with_differences():
     step = 1e-6
     expected = (objective.grad(start + step * direction) - objective.grad(start - step * direction)) / (2 * step)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_hessian_is_for_real_parameters():
+    found, direction = Stack(np.eye(3)).hessian(factors(float)), factors(float, 2)
+    assert found.shape == (2, 3, 3, 2, 3, 3)
+    product = Stack(np.eye(3)).hvp(factors(float), direction)
+    np.testing.assert_allclose(found.reshape(18, 18) @ direction.ravel(), product.ravel(), atol=1e-8)
+    with pytest.raises(ValueError, match="real numbers"):
+        Stack(np.eye(3)).hessian(factors(complex))
+    with pytest.raises(ValueError, match="real parameters only"):
+        Stack(np.eye(3)).hessian(op.State.laid_out(factors(complex)))

@@ -25,14 +25,14 @@ def check_hessian_size(coordinates: int) -> None:
                          "coordinates are written out. Use hvp(params, direction), which needs no more than the gradient")
 
 
-def _point(params: Any) -> np.ndarray:
-    return params.params if isinstance(params, State) else check_array(params, "params", ndim=(1, 2, 3, 4), complex=True)
+def _point(params: Any, complex: bool) -> np.ndarray:
+    return params.params if isinstance(params, State) else check_array(params, "params", ndim=(1, 2, 3, 4), complex=complex)
 
 
-def check_direction(params: Any, direction: Any) -> np.ndarray:
+def check_direction(params: Any, direction: Any, complex: bool = False) -> np.ndarray:
     """`direction` as an array of the shape of `params`, array or State."""
     shape = params.params.shape if isinstance(params, State) else np.shape(params)
-    array = check_array(direction, "direction", ndim=(1, 2, 3, 4), complex=True)
+    array = check_array(direction, "direction", ndim=(1, 2, 3, 4), complex=complex)
     if array.shape != shape:
         raise ValueError(f"direction must have the shape of params, {shape}; got {array.shape}")
     return array
@@ -305,7 +305,7 @@ class Objective(ABC):
         ValueError
             If `direction` has another shape than `params`.
         """
-        params, direction = _point(params), check_direction(params, direction)
+        params, direction = _point(params, self.complex_params), check_direction(params, direction, self.complex_params)
         size = np.abs(direction).max()
         if size == 0:
             return np.zeros_like(direction)
@@ -323,7 +323,9 @@ class Objective(ABC):
         ValueError
             If there are more than 5000 coordinates: use :meth:`hvp`.
         """
-        params = _point(params)
+        params = _point(params, complex=False)
+        if params.dtype.kind == "c":
+            raise ValueError("a Hessian is written out for real parameters only; use hvp(params, direction), which takes complex ones")
         check_hessian_size(params.size)
         columns = np.stack([self.hvp(params, unit.reshape(params.shape)).ravel() for unit in np.eye(params.size)])
         return ((columns + columns.T) / 2).reshape(2 * params.shape)

@@ -3,168 +3,28 @@ r"""The plan of a sum :math:`\sum_k\lambda_kL_k(s_k\mu)`: one plan for each term
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from overparam.bounds import Majorant
-from overparam.certificate import Bounds, Demand, Parts
+from overparam.certificate import Bounds, Parts
 from overparam.geometry import align
+from overparam.objectives.averaged_terms import Seen, Terms, Total, norms, share
 from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.hessian_plan import Curvature
-from overparam.objectives.partial_plan import spread_rows
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Frame, Layout, Rule
+from overparam.quadrature import Rule
 from overparam.state import State
 
-__all__ = ["AveragedPlan", "Terms"]
+__all__ = ["AveragedPlan"]
 
 _ATTEMPTS = 5
 _SHRUNK = 0.4  # the plan is made anew when the sum or a row of it falls to this part of what it was planned for, as that of a single term
-_OVERRATED = 0.8  # a row that turns out to be a smaller part than this of what its tolerance was taken from is planned for again
-
-
-class _Share(Auto):
-    """Auto for one term of a sum: its tolerance is relative to `magnitudes` (q,), the term's part in the sum's quantities.
-
-    Without magnitudes it is a first, coarse look, from which they are found.
-    """
-
-    def __init__(self, rule: Auto, magnitudes: np.ndarray | None = None) -> None:
-        super().__init__(rule.tol, rule.max_nodes, rule.sampling)
-        self.fallback, self._magnitudes = rule.fallback, magnitudes
-
-    def layout(self, frame: Frame, probe: Callable[[Layout], Demand] | None = None) -> Layout:
-        if self._magnitudes is None:
-            return self._coarse(frame)
-        known = None if frame.known is None else self._of_the_sum(frame.known)
-        return super().layout(replace(frame, known=known), None if probe is None else lambda layout: self._of_the_sum(probe(layout)))
-
-    def _of_the_sum(self, demand: Demand) -> Demand:
-        return replace(demand, magnitudes=self._magnitudes)
-
-    def _coarse(self, frame: Frame) -> Layout:
-        if frame.rank == 0:
-            return self._points(frame)
-        try:
-            if 2.0**frame.rank > self.max_nodes or not np.isfinite(np.square(frame.params).sum()):
-                raise self._too_hard(frame, 2.0**frame.rank)
-            unit = np.ones(1)
-            return self._design(frame, Majorant(unit * 1e3, unit * 1e3, unit * 0, unit * 2, axes=frame.rank), None)
-        except TooHardError:
-            if not self.sampling:
-                raise
-            return self.fallback.layout(frame)
-
-
-@dataclass(frozen=True, eq=False)
-class Terms:
-    r"""The terms of the sum.
-
-    Attributes
-    ----------
-    scales, weights : (K,) arrays
-        :math:`s_k>0` of the parameters and :math:`\lambda_k>0`.
-    means : (m, k) array
-        The teacher's means in the coordinates of the state, where the scale is 1.
-    make : callable
-        Takes the means at a scale, in a frame, and returns what makes a plan there: ``(scaled state, rule, previous, roomy) -> Plan``.
-    """
-
-    scales: np.ndarray
-    weights: np.ndarray
-    means: np.ndarray
-    make: Callable[[np.ndarray], Callable[[State, Rule, Plan | None, bool], Plan]]
-
-    @property
-    def factors(self) -> np.ndarray:
-        """(K,) what a term's gradient row counts in the sum's: the chain rule."""
-        return self.weights * self.scales
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """What one term's plan finds at a state, in the sum's frame: mean row (k,), rows (n, k) and value, and their levels of rounding."""
-
-    common: np.ndarray
-    rows: np.ndarray
-    value: float
-    floors: np.ndarray  # (n + 2,): rows, mean row, value
-    moving: bool
-
-    @classmethod
-    def of(cls, plan: Plan, state: State) -> _Seen:
-        inner = plan.part.inner if isinstance(plan, FarPlan) else plan
-        demand = inner._probed[3]
-        floors = demand.floors
-        if not inner._moving:
-            floors = np.insert(floors, len(floors) - 1, 0.0)
-        if isinstance(plan, FarPlan):
-            found = plan.evaluate(state)
-            floors = np.append(spread_rows(floors[:-2], plan.part.view.rows), floors[-2:])
-            return cls(found.centre_grad, found.grad, found.value, floors, inner._moving)
-        centre, deviations = inner.enter(state)
-        common, rows = np.empty(state.k), np.empty(deviations.shape)
-        value = inner._evaluator.evaluate(centre, deviations, 2 if inner._moving else 1, common, rows)
-        common = common @ inner.axes.T if inner._moving else np.zeros(state.k)
-        return cls(common, rows @ inner.axes.T, value, floors, inner._moving)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sum:
-    """Sizes of the sum's quantities (n rows, mean row where it moves on its own, value), their rounding, and the terms' parts in them."""
-
-    sizes: np.ndarray
-    floors: np.ndarray
-    parts: tuple[np.ndarray, ...]
-
-    @classmethod
-    def of(cls, seen: Sequence[_Seen], terms: Terms, moving: bool) -> _Sum:
-        # a row's part is half by what the term is of the sum of all terms' sizes, and half the same for all: together they make the sum,
-        # and no term has to be accurate to less than it matters
-        factors, weights = terms.factors, terms.weights
-        rows = [one.rows if moving else one.common + one.rows for one in seen]
-        values = np.array([[abs(one.value)] for one in seen])
-        norms = np.concatenate([_norms(rows), _norms([one.common[None] for one in seen]), values], axis=1)
-        n = norms.shape[1] - 2
-        units = np.concatenate([np.repeat(factors[:, None], n + 1, axis=1), weights[:, None]], axis=1)
-        sizes = np.concatenate([_norms([np.tensordot(factors, rows, 1)])[0],
-                                _norms([np.tensordot(factors, [one.common for one in seen], 1)[None]])[0],
-                                [abs(float(weights @ [one.value for one in seen]))]])
-        floors = np.array([one.floors for one in seen])
-        if not moving:
-            floors[:, :n] += floors[:, n:n + 1]
-        floors = (units * floors).sum(axis=0)
-        total = (units * norms).sum(axis=0)
-        share = np.divide(units * norms, total, out=np.zeros_like(norms), where=total > 0)
-        parts = sizes * (share + 1 / len(seen)) / 2 / units
-        found = []
-        for part, one in zip(parts, seen, strict=True):
-            if not one.moving:
-                part = np.delete(part, n)
-            elif not moving:  # of its own mean and what rows differ from it by: half for each
-                part = np.concatenate([part[:n] / 2, [part[:n].min() / 2], part[-1:]])
-            found.append(part)
-        kept = np.ones(n + 2, dtype=bool)
-        kept[n] = moving
-        return cls(sizes[kept], floors[kept], tuple(found))
-
-    def confirms(self, believed: _Sum, tol: float) -> bool:
-        """Whether quantities are as large as was believed, or so small that only their rounding counts."""
-        return bool(((self.sizes >= _OVERRATED * believed.sizes) | (tol * believed.sizes <= self.floors)).all())
-
-
-def _norms(rows: Any) -> np.ndarray:
-    """Norms over the last axis; of the smallest too."""
-    rows = np.asarray(rows)
-    largest = np.abs(rows).max(axis=-1)
-    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-    return unit * np.linalg.norm(rows / unit[..., None], axis=-1)
 
 
 class AveragedPlan(Plan):
@@ -221,10 +81,10 @@ class AveragedPlan(Plan):
         alike = previous is not None and all(not _sampled(plan) and _moves(plan) == moves
                                              for plan, moves in zip(olds, self._each_moves, strict=True))
         if not alike:  # an old plan sees other quantities
-            olds = self._made(states, [_Share(rule)] * len(states), olds, roomy)
+            olds = self._made(states, [share(rule)] * len(states), olds, roomy)
         believed = self._sum(olds, states)
         for _ in range(_ATTEMPTS):
-            rules = [_Share(rule, self._part_of(plan, part)) for plan, part in zip(olds, believed.parts, strict=True)]
+            rules = [share(rule, self._part_of(plan, part)) for plan, part in zip(olds, believed.parts, strict=True)]
             self._plans = self._made(states, rules, olds, roomy)
             if any(_sampled(plan) for plan in self._plans):
                 return
@@ -242,12 +102,12 @@ class AveragedPlan(Plan):
         return [self._terms.make(scale * turned)(state, rule, old, roomy)
                 for scale, state, rule, old in zip(self._terms.scales, states, rules, olds, strict=True)]
 
-    def _sum(self, plans: Sequence[Plan], states: Sequence[State]) -> _Sum:
-        seen = [_Seen.of(plan, state) for plan, state in zip(plans, states, strict=True)]
+    def _sum(self, plans: Sequence[Plan], states: Sequence[State]) -> Total:
+        seen = [Seen.of(plan, state) for plan, state in zip(plans, states, strict=True)]
         if not self._scaled:
-            return _Sum.of(seen, self._terms, self._moving)
+            return Total.of(seen, self._terms, self._moving)
         scales = self._terms.scales  # rows of a term are in units of deviations at its own scale
-        found = _Sum.of([replace(one, rows=scale * one.rows) for one, scale in zip(seen, scales, strict=True)], self._terms, self._moving)
+        found = Total.of([replace(one, rows=scale * one.rows) for one, scale in zip(seen, scales, strict=True)], self._terms, self._moving)
         return replace(found, parts=tuple(np.append(part[:-2] / scale, part[-2:])
                                           for part, scale in zip(found.parts, scales, strict=True)))
 
@@ -339,7 +199,7 @@ class AveragedPlan(Plan):
         bounds = [one.bounds for one in found]
         rounded = added([one.rounding for one in bounds])
         level = np.finfo(np.float64).eps * (len(found) + 2 * found[0].grad.shape[1] + 2)
-        rows = self._terms.factors @ _norms([one.rows for one in found])
+        rows = self._terms.factors @ norms([one.rows for one in found])
         whole = Parts(level * float(self._terms.weights @ [abs(one.value) for one in found]), level * rows)
         return Bounds(added([one.discretisation for one in bounds]), added([one.truncation for one in bounds]), rounded + rounded + whole)
 

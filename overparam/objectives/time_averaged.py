@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from overparam._validation import check_array, check_choice, check_integer, check_real
-from overparam.objectives.averaged_plan import AveragedPlan, Terms
+from overparam.objectives.averaged_plan import AveragedPlan
+from overparam.objectives.averaged_terms import Terms
 from overparam.objectives.base import Evaluation, Plan
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.partial_plan import Part, PartialPlan

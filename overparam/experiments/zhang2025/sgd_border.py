@@ -119,14 +119,16 @@ class SgdBorderResult(StoppableResult):
         """Return mean and scatter of the border for each batch size, beside the predictions."""
         s = self.settings
         lines = [f"n = {s['n']}, M = {s['M']:g}, step size {s['step_size']:g}: all converge up to ln eps = -G + b, G = "
-                 f"{growth(s['M'], s['n'], s['step_size']):.3f}", f"exact gradients: b = [{self.exact.low:.3f}, {self.exact.high:.3f}]  "
+                 f"{growth(s['M'], s['n'], s['step_size']):.3f}; b of each seed to {s['resolution'] / 2:g}",
+                 f"exact gradients: b = [{self.exact.low:.3f}, {self.exact.high:.3f}]  "
                  f"{self.exact.message}".rstrip(),
                  "     B  seeds   b (mean over seeds)   expected   deviation  expected  4 eta M^2/(nB), root  correlation by seed"]
         for one in self.batches:
             expected, estimate = self.variance(one.batch_size), self.estimate(one.batch_size)
+            spread = f"{one.deviation:.4f}" if len(one.found) > _FEWEST else "-"
             shifted = self.exact.middle + expected / 2
             lines.append(f"{one.batch_size:6d} {len(one.found):6d}   {one.mean:8.3f} +- {one.error:.3f}    {shifted:8.3f}"
-                         f"   {one.deviation:9.4f} {expected**0.5:9.4f} {estimate**0.5:21.4f} {one.correlation:20.3f}"
+                         f"   {spread:>9} {expected**0.5:9.4f} {estimate**0.5:21.4f} {one.correlation:20.3f}"
                          + (f"   {one.undecided} runs undecided" if one.undecided else "")
                          + ("" if np.isfinite(one.found).all() else f"   {np.isnan(one.found).sum()} seeds outside the search"))
         if self.interrupted:

@@ -6,11 +6,11 @@
     op.theory.sharpness("zhang2025.theorem_3_2", n=2)       # how much weaker a condition might be
 """
 
-from overparam.theory import luo2025, tyurin2026, xu2024, zhang2025, zhang2026, zhou2025
+from overparam.theory import luo2025, tyurin2026, xu2023, xu2024, zhang2025, zhang2026, zhou2025
 from overparam.theory.report import TAGS, VERDICTS, Claim, Conclusion, Constant, Hypothesis, Report
 from overparam.theory.theorem import Example, Setting, Theorem, check, get, register
 from overparam.theory.theorem import list_theorems as list
 from overparam.theory.thresholds import Sharpness, sharpness
 
 __all__ = ["TAGS", "VERDICTS", "Claim", "Conclusion", "Constant", "Example", "Hypothesis", "Report", "Setting", "Sharpness", "Theorem",
-           "check", "get", "list", "luo2025", "register", "sharpness", "tyurin2026", "xu2024", "zhang2025", "zhang2026", "zhou2025"]
+           "check", "get", "list", "luo2025", "register", "sharpness", "tyurin2026", "xu2023", "xu2024", "zhang2025", "zhang2026", "zhou2025"]

@@ -1,4 +1,4 @@
-"""Coverage of the nominal 95 % intervals of sampled rules: `python benchmarks/coverage.py`.
+"""Coverage of the nominal 95 % intervals of sampled rules: `python benchmarks/interval_coverage.py`.
 
 Random configurations of rank 1 to 3 against a single Gaussian (spreads up to 10) and against mixtures of 2 or 3 components, 1 to 6
 apart, with weights down to 1e-6; the truth is Auto's value at a tolerance far below the standard errors. Only configurations that are

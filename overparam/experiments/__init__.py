@@ -3,6 +3,7 @@
 A new experiment is one file whose function carries :func:`~overparam.experiments.registry.register`, and one line below.
 """
 
+from overparam.experiments import luo2025 as luo2025
 from overparam.experiments import tyurin2026 as tyurin2026
 from overparam.experiments import xu2024 as xu2024
 from overparam.experiments import zhang2025 as zhang2025

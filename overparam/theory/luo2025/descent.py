@@ -59,9 +59,8 @@ class Theorem8(Theorem):
               \sigma_{\min}^{2\prime}\ge\sigma_{\min}^2-2\eta\sigma_{\min}g-O(\eta^2a^2).
 
     The paper's constants in O are not known; that the second line has :math:`\sigma_{\min}` in the middle is reconstructed ("the
-    analogous"). Here O is :math:`C\,\eta^2(g+a\sigma_{\max}^3)^2`, for which C = 4 serves
-    [derived] where :math:`4\eta a\sigma_{\max}^2\le1` and
-    :math:`\eta a(4\sigma_{\max}^2+\frac{\sigma_{\max}^4}{2\sigma_{\min}^2})+\eta g/\sigma_{\min}\le1`:
+    analogous"). Here O is :math:`C\,\eta^2(g+a\sigma_{\max}^3)^2`, for which C = 4 serves [derived] where
+    :math:`4\eta a\sigma_{\max}^2\le1` and :math:`\eta a(4\sigma_{\max}^2+\sigma_{\max}^4/(2\sigma_{\min}^2))+\eta g/\sigma_{\min}\le1`:
     to first order the balancing term lowers the largest singular value and lifts the least, and where a step is that small the second order
     is all that is left, at most :math:`\eta^2\max_j\|\nabla_{W_j}L\|^2`, and of one sign for the least.
     """
@@ -69,8 +68,8 @@ class Theorem8(Theorem):
     name = "luo2025.theorem_8"
     title = "Theorem 8 (one step and the extreme singular values)"
     source = common.PAPER
-    statement = ("In one step of gradient descent the largest squared singular value of all factors rises, and the least falls, by no more "
-                 "than 2 eta times itself (not squared) times the largest gradient of the loss without balancing, up to second order.")
+    statement = ("In one step of gradient descent sigma_max^2 over all factors rises by no more than 2 eta sigma_max g, and sigma_min^2 "
+                 "falls by no more than 2 eta sigma_min g, up to second order; g is the largest gradient of the loss without balancing.")
     latex = (r"\sigma_{\max}^{2\prime}\le\sigma_{\max}^2+2\eta\sigma_{\max}g+O(\eta^2a^2),\quad"
              r"\sigma_{\min}^{2\prime}\ge\sigma_{\min}^2-2\eta\sigma_{\min}g-O(\eta^2a^2)")
     constants = (Constant("C", 4.0, "derived"),)
@@ -125,7 +124,10 @@ class Theorem8(Theorem):
             return Conclusion(words, latex, after - before if top else before - after, "<=", allowed, tag=constant.tag, error=error,
                               attained=True, scale=one.largest**2, note=f"the steps from {len(steps)} records, that with the least room")
 
-        return [min((claim(one, top) for one in steps), key=lambda one: one.right - one.left) for top in (True, False)]
+        def room(one: Conclusion) -> float:
+            return (one.right - one.left) / max(one.right, one.error)
+
+        return [min((claim(one, top) for one in steps), key=room) for top in (True, False)]
 
     def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
         if setting.step_size is None:

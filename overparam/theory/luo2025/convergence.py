@@ -51,7 +51,7 @@ def waiting_time(run: Trajectory, level: float) -> float:
     >>> obj = op.MatrixFactorization(np.eye(1), depth=2)
     >>> run = op.gradient_descent(obj, np.full((2, 1, 1), 0.5), step_size=0.1, steps=200, record=op.every(10))
     >>> waiting_time(run, 1e-6), waiting_time(run, 0.0)
-    (5.0, inf)
+    (4.0, inf)
     """
     above = np.flatnonzero(~(run.loss < level))
     if not above.size:
@@ -252,6 +252,6 @@ class Theorem2(_Convergence):
     def examples(self) -> dict[str, Example]:
         return {"complex": Example("verified", lambda: {"T": 150.0}, "d=3, eps=0.4, delta=1/2, by t=150"),
                 "real": Example("verified", lambda: {"T": 150.0, "complex": 0, "delta": 0.8}, "against (1 - delta)/2 = 0.1"),
-                "time not known": Example("undecided", lambda: {"complex": 0}, "the same, T not given"),
+                "time not known": Example("undecided", lambda: {"complex": 0, "t_end": 40.0}, "real, T not given, to t=40"),
                 "too early": Example("violated", lambda: {"T": 2.0}, "given a constant T = 2 that is not the statement's"),
                 "delta": Example("vacuous", lambda: {"T": 150.0, "delta": 1.5}, "delta=1.5")}

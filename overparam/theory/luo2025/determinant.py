@@ -26,7 +26,7 @@ def least_loss(target: np.ndarray) -> float:
     --------
     >>> import numpy as np
     >>> from overparam.theory.luo2025.determinant import least_loss
-    >>> float(least_loss(np.diag([3.0, 2.0])))
+    >>> round(float(least_loss(np.diag([3.0, 2.0]))), 12)
     2.0
     """
     return 0.5 * np.linalg.svd(target, compute_uv=False)[-1] ** 2

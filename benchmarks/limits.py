@@ -2,6 +2,7 @@
 
 * dgemm of 2048 x 2048 matrices through SciPy's BLAS, the one that the kernels call;
 * the kernels' own exp (AVX-512: 8 lanes) over arrays that stay in L1, compiled here from `limits.c` for the instruction set in use;
+* divisions, likewise;
 * reading memory: the sum of 256 MiB.
 
 Times are of the processor, so that other work on the machine does not count, though it may still take cache, bandwidth and clock.
@@ -14,6 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,6 +59,13 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
+def _needed() -> ctypes.CDLL:
+    library = _library()
+    if library is None:
+        raise RuntimeError("this limit needs a C compiler: set CC")
+    return library
+
+
 def _aligned(count: int) -> np.ndarray:
     """(count,) array that begins on a cache line."""
     memory = np.empty(8 * count + 64, dtype=np.uint8)
@@ -91,11 +100,15 @@ def _exponents() -> tuple[np.ndarray, np.ndarray]:
 
 def exponentials() -> np.ndarray:
     """EXPS * EXP_ROUNDS exponentials."""
-    library = _library()
-    if library is None:
-        raise RuntimeError("the limit of exp needs a C compiler: set CC")
     x, y = _exponents()
-    library.limit_exp(_pointer(x), _pointer(y), ctypes.c_ssize_t(EXPS), ctypes.c_ssize_t(EXP_ROUNDS))
+    _needed().limit_exp(_pointer(x), _pointer(y), ctypes.c_ssize_t(EXPS), ctypes.c_ssize_t(EXP_ROUNDS))
+    return y
+
+
+def divisions() -> np.ndarray:
+    """EXPS * EXP_ROUNDS divisions."""
+    x, y = _exponents()
+    _needed().limit_divide(_pointer(x), _pointer(y), ctypes.c_ssize_t(EXPS), ctypes.c_ssize_t(EXP_ROUNDS))
     return y
 
 
@@ -108,34 +121,67 @@ def _memory() -> np.ndarray:
 
 def read() -> float:
     """Sum of READ numbers."""
-    library = _library()
-    if library is None:
-        raise RuntimeError("the limit of memory needs a C compiler: set CC")
-    return library.limit_read(_pointer(_memory()), ctypes.c_ssize_t(READ))
+    return _needed().limit_read(_pointer(_memory()), ctypes.c_ssize_t(READ))
 
 
-FLOPS = 2.0 * SIZE**3
-EXP_COUNT = EXPS * EXP_ROUNDS
-READ_BYTES = 8.0 * READ
+def products(n: int, k: int, nodes: int, block: int = 256) -> Callable[[], None]:
+    """The five products of `nodes` nodes in the kernel's blocks by the kernel's BLAS, and nothing else."""
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__["dgemm"]
+    name, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    gemm = ctypes.c_void_p(pointer(capsule, name(capsule)))
+    arrays = [_aligned(count) for count in (*(n * (block + 8),) * 2, *(k * (block + 8),) * 2, n * k, n * k)]
+    for number, array in enumerate(arrays):
+        array[:] = 1e-3 * np.random.default_rng(number).standard_normal(len(array))
+
+    def run() -> None:
+        arrays[-1][:] = 0.0
+        _needed().limit_products(gemm, ctypes.c_ssize_t(nodes // block), block, n, k, *map(_pointer, arrays))
+
+    return run
 
 
 def have_compiler() -> bool:
-    """Whether exp and memory can be measured."""
+    """Whether exp, divisions and memory can be measured."""
     return _library() is not None
+
+
+WORK = {"dgemm": (dgemm, 2.0 * SIZE**3), "exp": (exponentials, EXPS * EXP_ROUNDS), "divide": (divisions, EXPS * EXP_ROUNDS),
+        "read": (read, 8.0 * READ)}  # and how much each does
+
+
+def contenders() -> dict[str, Callable]:
+    """The limits that can be measured here, to be timed beside other work."""
+    return {name: run for name, (run, _) in WORK.items() if name == "dgemm" or have_compiler()}
+
+
+def units(times: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Median seconds of one flop, exponential, division, byte."""
+    return {name: float(np.median(times[name])) / amount for name, (_, amount) in WORK.items() if name in times}
+
+
+def by_round(times: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same, round by round."""
+    return {name: times[name] / amount for name, (_, amount) in WORK.items() if name in times}
+
+
+def described(unit: Mapping[str, float]) -> str:
+    """In words."""
+    said = f"dgemm {SIZE}^3 {1e-9 / unit['dgemm']:.1f} Gflop/s"
+    if "exp" not in unit:
+        return said + "; exp, division and memory: no C compiler"
+    return said + (f", exp in L1 {1e9 * unit['exp']:.2f} ns, division {1e9 * unit['divide']:.2f} ns, "
+                   f"memory read {1e-9 / unit['read']:.1f} GB/s")
 
 
 def main() -> None:
     from rounds import interleaved
 
-    found = interleaved({"dgemm": dgemm, **({"exp": exponentials, "read": read} if have_compiler() else {})}, rounds=7)
     print(f"{path()} kernel, one thread, medians of 7 interleaved rounds of processor time")
-    print(f"dgemm {SIZE}^3: {FLOPS / np.median(found['dgemm']) / 1e9:.1f} Gflop/s")
-    if not have_compiler():
-        print("exp and memory: no C compiler found")
-        return
-    apart = np.abs(exponentials() / np.exp(_exponents()[0]) - 1).max()
-    print(f"exp in L1: {1e9 * np.median(found['exp']) / EXP_COUNT:.3f} ns each (relative difference from NumPy's at most {apart:.1e})")
-    print(f"memory read: {READ_BYTES / np.median(found['read']) / 1e9:.1f} GB/s")
+    print(described(units(interleaved(contenders(), rounds=7))))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 import numpy as np
+from problems import multiplied_out
 
 STEP_SIZE = 0.01
 BATCH = 20_000
@@ -32,12 +33,7 @@ def grid_axes() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def grid() -> tuple[np.ndarray, np.ndarray]:
     """The same multiplied out: nodes (N, 3), weights (N,)."""
-    axes = grid_axes()
-    nodes = np.stack([part.ravel() for part in np.meshgrid(*(axis[0] for axis in axes), indexing="ij")], axis=1)
-    weights = np.ones(1)
-    for _, axis_weights in axes:
-        weights = np.multiply.outer(weights, axis_weights)
-    return nodes, weights.ravel()
+    return multiplied_out(grid_axes())
 
 
 def _numpy_fused(mu: np.ndarray, x: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:

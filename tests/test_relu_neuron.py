@@ -222,30 +222,45 @@ def test_a_million_dimensions_are_a_few():
 
 def test_two_neurons_follow_the_sharp_law():
     objective = op.ReLUNeuron([1.0, 0.0, 0.0])
-    flow = op.gradient_flow(objective, [[0.5, 0.3, 0.1], [0.5, -0.3, -0.1]], t_end=1e10)
+    flow = op.gradient_flow(objective, [[0.5, 0.3, 0.1], [0.5, -0.3, -0.1]], t_end=1e5)
     assert flow.status == "completed"
-    for record in np.flatnonzero(flow.times > 3e3):
+    for record in np.flatnonzero(flow.times > 3e2):
         rows = flow.states[record].coordinates
         zeta = np.linalg.norm(rows[0, 1:] - rows[1, 1:]) / 2
         law = zeta**3 / (3 * np.pi * rows[0, 0] * rows[1, 0])
-        assert flow.loss[record] == pytest.approx(law, rel=1e-3 if zeta > 1e-4 else 1e-6)
-    scaled = flow.loss * flow.times**3
-    assert np.interp(1e5, flow.times, scaled) == pytest.approx(np.pi**2 / 6, rel=1e-3)
-    assert scaled[-1] == pytest.approx(np.pi**2 / 6, rel=1e-6)
+        assert flow.loss[record] == pytest.approx(law, rel=1e-3 if zeta > 1e-3 else 1e-6)
+    assert flow.loss[-1] * flow.times[-1] ** 3 == pytest.approx(np.pi**2 / 6, rel=1e-3)
+    # the plain closed form is 2 to 6 % wrong here
+    assert flow.loss_error[-1] < 1e-10 * flow.loss[-1]
+
+
+def test_the_late_form_holds_where_the_loss_is_far_below_rounding():
+    zeta = 1e-80
+    value, grad = op.ReLUNeuron([1.0, 0.0]).value_and_grad([[0.25, zeta], [0.75, -zeta]])
+    assert value == pytest.approx(zeta**3 / (3 * np.pi * 0.25 * 0.75), rel=1e-12)
+    # zeta' = -zeta^2/(2 pi l1 l2)
+    np.testing.assert_allclose(grad[:, 1], np.array([1, -1]) * zeta**2 / (2 * np.pi * 0.25 * 0.75), rtol=1e-12)
 
 
 def test_two_unequal_neurons_and_a_longer_target():
     objective = op.ReLUNeuron([0.0, 3.0])  # L ~ (8 pi^2/3) (lambda_1 lambda_2)^2 |v|^2/t^3
-    flow = op.gradient_flow(objective, [[0.4, 1.0], [-0.4, 2.0]], t_end=1e8)
+    flow = op.gradient_flow(objective, [[0.4, 1.0], [-0.4, 2.0]], t_end=1e5)
     share = flow.final[:, 1] / 3
-    assert flow.loss[-1] * flow.times[-1] ** 3 == pytest.approx(8 * np.pi**2 / 3 * 9 * (share[0] * share[1]) ** 2, rel=1e-4)
-    assert abs(share[0] - 0.5) > 0.05 and share.sum() == pytest.approx(1.0, abs=1e-12)
+    assert flow.loss[-1] * flow.times[-1] ** 3 == pytest.approx(8 * np.pi**2 / 3 * 9 * (share[0] * share[1]) ** 2, rel=1e-3)
+    assert abs(share[0] - 0.5) > 0.05 and share.sum() == pytest.approx(1.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_three_neurons_have_slope_minus_three(seed):
-    flow = op.gradient_flow(op.ReLUNeuron(np.eye(5)[0]), op.init.gaussian(3, np.zeros(5), scale=0.01, rng=seed), t_end=1e6)
-    assert -3.01 < op.rates.local_slope(flow).slope[-1] < -2.98
+    start = op.init.gaussian(3, np.zeros(5), scale=0.01, rng=seed)
+    run = op.gradient_descent(op.ReLUNeuron(np.eye(5)[0]), start, step_size=0.5, steps=2_000_000)
+    assert run.times[-1] == 1e6 and -3.01 < op.rates.local_slope(run).slope[-1] < -2.98
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_flow_crosses_the_plane_behind_which_a_neuron_starts(side):
+    flow = op.gradient_flow(op.ReLUNeuron([1.0, 0.0]), [[0.001 * side, 0.015]], t_end=60.0)
+    assert flow.loss[-1] < 1e-16 and np.interp(20.0, flow.times, np.log(flow.loss)) < -15
 
 
 def test_one_neuron_is_linear():

@@ -137,7 +137,7 @@ class ReLUNeuron(Objective):
         if shape not in self._plans:
             from overparam._core.relu import Evaluator
 
-            self._plans[shape] = ClosedFormPlan(Evaluator(*shape, self._length), self._rounding)
+            self._plans[shape] = _NeuronPlan(Evaluator(*shape, self._length), self._rounding)
         return self._plans[shape] if inside else _TurnedPlan(self._plans[shape], self._axis, self._with_turn)
 
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
@@ -193,6 +193,18 @@ class ReLUNeuron(Objective):
     def __repr__(self) -> str:
         shown = self.target.tolist() if self.d <= 6 else f"{self.d} numbers"
         return f"ReLUNeuron(target={shown})"
+
+
+class _NeuronPlan(ClosedFormPlan):
+    """The compiled plan. Flows follow each column of the deviations by its size, which must not pass through 0: a neuron that starts
+    behind the target's plane crosses it, so what they follow along the target is counted from a place behind all neurons.
+    """
+
+    def settle(self, state: State) -> tuple[State, bool]:
+        """The same parameters, deviations along the target counted from twice the longest neuron's length behind; the centre is fixed."""
+        rows, centre = state.coordinates, np.zeros(state.k)
+        centre[0] = -2 * float(np.linalg.norm(rows, axis=1).max())
+        return state.moved(centre, rows - centre), False
 
 
 class _TurnedPlan(Plan):

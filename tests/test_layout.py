@@ -120,3 +120,11 @@ def test_a_hessian_is_for_real_parameters():
         Stack(np.eye(3)).hessian(factors(complex))
     with pytest.raises(ValueError, match="real parameters only"):
         Stack(np.eye(3)).hessian(op.State.laid_out(factors(complex)))
+
+
+@pytest.mark.parametrize("driver", [op.momentum, op.adam])
+def test_other_drivers_take_other_shapes_too(driver):
+    run = driver(Stack(np.eye(3)), factors(complex), step_size=0.01, steps=30)
+    assert run.params.shape[1:] == (2, 3, 3) and run.loss[-1] < run.loss[0]
+    np.testing.assert_array_equal(driver(Stack(np.eye(3)), factors(complex), step_size=0.01, steps=20).extend(steps=10).final, run.final)
+    assert driver(op.MatrixFactorization(np.eye(3)), 0.5 * np.stack([np.eye(3)] * 4), step_size=0.01, steps=10).loss[-1] < 1.4

@@ -136,7 +136,7 @@ def _in_full(objective: Objective, params0: Any) -> State:
     if start.log_scale:
         raise ValueError(f"params0 has deviations below float64's range (log_spread {start.log_spread:.6g}), in which op.adam, that moves "
                          "absolute parameters, does not move them; use op.momentum or op.gradient_descent, or coincident parameters")
-    return State(np.zeros(start.d), start.expand_gradient(start.coordinates), None, start.origin)
+    return State(np.zeros(start.d), start.expand_gradient(start.coordinates), None, start.origin, layout=start.layout)
 
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, beta1: float, beta2: float,

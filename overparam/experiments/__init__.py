@@ -5,6 +5,7 @@ A new experiment is one file whose function carries :func:`~overparam.experiment
 
 from overparam.experiments import luo2025 as luo2025
 from overparam.experiments import tyurin2026 as tyurin2026
+from overparam.experiments import xu2023 as xu2023
 from overparam.experiments import xu2024 as xu2024
 from overparam.experiments import zhang2025 as zhang2025
 from overparam.experiments import zhang2026 as zhang2026

@@ -46,7 +46,8 @@ class ReLUNeuron(Objective):
     Notes
     -----
     Parameters have shape (n, d). A neuron :math:`w_i=0` is silent on both sides of every plane and has gradient 0 here
-    (:math:`[0>0]=0`); the loss has no gradient there.
+    (:math:`[0>0]=0`); the loss has no gradient there. A neuron opposite to the target may come to 0 in finite time, where others are many
+    and the dimension is small: a flow ends there (``too_hard``), gradient descent goes on around it.
 
     Both formulas cancel near the optimum, where the loss is of third order in the angles; what is computed does not: with
     :math:`R=\sum_iw_i-v`, :math:`g(\theta)=\sin\theta-\theta\cos\theta`,

@@ -126,9 +126,10 @@ class SgdBorderResult(StoppableResult):
         for one in self.batches:
             expected, estimate = self.variance(one.batch_size), self.estimate(one.batch_size)
             spread = f"{one.deviation:.4f}" if len(one.found) > _FEWEST else "-"
+            together = f"{one.correlation:.3f}" if np.isfinite(one.correlation) else "-"  # of too few seeds
             shifted = self.exact.middle + expected / 2
             lines.append(f"{one.batch_size:6d} {len(one.found):6d}   {one.mean:8.3f} +- {one.error:.3f}    {shifted:8.3f}"
-                         f"   {spread:>9} {expected**0.5:9.4f} {estimate**0.5:21.4f} {one.correlation:20.3f}"
+                         f"   {spread:>9} {expected**0.5:9.4f} {estimate**0.5:21.4f} {together:>20}"
                          + (f"   {one.undecided} runs undecided" if one.undecided else "")
                          + ("" if np.isfinite(one.found).all() else f"   {np.isnan(one.found).sum()} seeds outside the search"))
         if self.interrupted:

@@ -18,8 +18,8 @@ STEPS = 20_000
 def test_exact_run(benchmark, M, tol):
     obj = op.ScoreMatching(op.Gaussian(np.zeros(3)), rule=op.Auto(tol=tol))
     settings = {"step_size": peers.STEP_SIZE, "steps": STEPS, "progress": False}
-    traj = benchmark.pedantic(op.gradient_descent, args=(obj, peers.start(M)), kwargs=settings, rounds=5, warmup_rounds=1)
     benchmark.group = f"Figure 1, M={M:g}"
+    traj = benchmark.pedantic(op.gradient_descent, args=(obj, peers.start(M)), kwargs=settings, rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(label=f"`op.gradient_descent`, `Auto({tol:g})`", M=M, path=limits.path(),
                                 us_per_step=1e6 * benchmark.stats.stats.median / STEPS, evaluations=traj.evaluations, records=len(traj),
                                 largest_relative_bound=float((traj.loss_error / traj.loss).max()))
@@ -33,6 +33,6 @@ def test_peer(benchmark, label, M):
     reason = peers.missing(peer)
     if reason:
         pytest.skip(reason)
-    benchmark.pedantic(peer, args=(peers.start(M), steps), rounds=5, warmup_rounds=1)
     benchmark.group = f"Figure 1, M={M:g}"
+    benchmark.pedantic(peer, args=(peers.start(M), steps), rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(label=label, M=M, us_per_step=1e6 * benchmark.stats.stats.median / steps)

@@ -7,12 +7,12 @@ from flow import overparam_flow, scipy_lsoda
 
 @pytest.mark.parametrize("records", [1, 200])
 def test_flow_to_1e14(benchmark, records):
-    final, evaluations = benchmark.pedantic(overparam_flow, args=(records,), rounds=5, warmup_rounds=1)
     benchmark.group = "gradient flow to 1e14"
+    final, evaluations = benchmark.pedantic(overparam_flow, args=(records,), rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(evaluations=evaluations, farthest=float(np.abs(final).max()))
 
 
 def test_peer(benchmark):
-    final, evaluations = benchmark.pedantic(scipy_lsoda, rounds=5, warmup_rounds=1)
     benchmark.group = "gradient flow to 1e14"
+    final, evaluations = benchmark.pedantic(scipy_lsoda, rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(evaluations=evaluations, farthest=float(np.abs(final).max()))

@@ -17,8 +17,8 @@ def test_large(benchmark, size, what):
         run = limits.products(n, k, nodes)
     else:
         pytest.skip("needs a C compiler")
-    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
     benchmark.group = size
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(gflops=10e-9 * n * k * nodes / benchmark.stats.stats.median, path=limits.path())
 
 
@@ -26,6 +26,6 @@ def test_large(benchmark, size, what):
 @pytest.mark.parametrize("how", problems.FAR)
 def test_far_means(benchmark, how, spread):
     problem = problems.FAR[how](spread)
-    benchmark.pedantic(problem.run(300), rounds=7, warmup_rounds=1)
     benchmark.group = f"far means, {how}"
+    benchmark.pedantic(problem.run(300), rounds=7, warmup_rounds=1)
     benchmark.extra_info.update(spread=spread, ns_per_node=1e9 * benchmark.stats.stats.median / 300 / problem.nodes)

@@ -11,7 +11,7 @@ def test_limit(benchmark, name):
     if name not in limits.contenders():
         pytest.skip("needs a C compiler")
     run, amount = limits.WORK[name]
+    benchmark.group = "limits"
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)
     unit, scale = UNITS[name]
-    benchmark.group = "limits"
     benchmark.extra_info.update(path=limits.path(), rate=scale * amount / benchmark.stats.stats.median, unit=unit)

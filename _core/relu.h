@@ -5,8 +5,8 @@
  *     h(th) = th - sin th,   g(th) = sin th - th cos th = th (1 - cos th) - h(th),
  *     value  L   = |R|^2/4 + (1/2 pi) sum_{i<j} s_i s_j g(th_ij)
  *     rows   G_i = R/2 - (1/2 pi) { sum_j s_j h(th_ij) u_i + sum_j s_j th_ij (u_j - u_i) }
- * over the target and all students: E[a'x]_+[b'x]_+ = a'b/4 ... less its part a'b/2, whose sum is |R|^2/4. Near the optimum h and g are of
- * third order, and nothing cancels. Rows of length 0 have gradient 0.
+ * over the target and all students, since E[a'x]_+[b'x]_+ = a'b/2 + |a||b| g/(2 pi). Near the optimum h and g are of third order, and
+ * nothing cancels. Rows of length 0 have gradient 0.
  *
  * Unit vectors are kept as v_i = u_i - e_1 with first coordinate -|rest|^2/(1 + cos): differences of neighbours near e_1 are then right to
  * their own rounding, and so is the angle, 2 atan2(|u_i - u_j|, |u_i + u_j|).

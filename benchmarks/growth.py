@@ -27,9 +27,11 @@ COLUMNS = ("panel", "x", "nodes", "evaluation_us", "plan_us", "basis_us", "setti
 
 def evaluations(plan: Any, state: op.State, count: int) -> None:
     """`count` values and gradients in one compiled call."""
-    found = plan.burst(state, STILL, count, np.inf)
-    if found.steps != count:
-        raise RuntimeError(f"{found.steps} of {count} evaluations: {found.reason}")
+    while count:  # a burst may return early, to let Python look at signals
+        found = plan.burst(state, STILL, count, np.inf)
+        if not found.steps or found.reason != "done":
+            raise RuntimeError(f"{found.steps} of {count} evaluations: {found.reason}")
+        count -= found.steps
 
 
 def enough(run: Callable[[int], None]) -> int:

@@ -80,9 +80,12 @@ class Problem:
         limits = (-wide, wide, -wide, wide, np.zeros(self.n), -np.inf, np.inf)
 
         def steps() -> None:
-            done, reason, _ = descent.burst(self.evaluator.capsule, self.centre, self.deviations, STILL, evaluations, True, *limits)
-            if (done, reason) != (evaluations, descent.REASONS["done"]):
-                raise RuntimeError(f"{done} of {evaluations} steps, reason {reason}")
+            left = evaluations
+            while left:  # a burst may return early, to let Python look at signals
+                done, reason, _ = descent.burst(self.evaluator.capsule, self.centre, self.deviations, STILL, left, True, *limits)
+                if not done or reason != descent.REASONS["done"]:
+                    raise RuntimeError(f"{done} of {left} steps, reason {reason}")
+                left -= done
 
         return steps
 

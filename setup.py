@@ -40,6 +40,8 @@ HEADERS = [
     "score_matching_block.h",
     "score_matching_blas.h",
     "score_matching_gradient.h",
+    "score_matching_sums.h",
+    "threads.h",
     "score_matching_checks.h",
     "score_matching_kernels.h",
 ]
@@ -65,7 +67,7 @@ class BuildCore(build_ext):
 
     def build_extensions(self):
         flags = MSVC_FLAGS if self.compiler.compiler_type == "msvc" else GNU_FLAGS
-        libraries = [] if sys.platform == "win32" else ["m"]
+        libraries = [] if sys.platform == "win32" else ["m", "pthread"]
         for ext in self.extensions:
             ext.extra_compile_args = flags
             ext.libraries = libraries
@@ -74,6 +76,7 @@ class BuildCore(build_ext):
 
 extensions = [
     extension("cpu", headers=["cpu.h"]),
+    extension("threads", sources=["pool"], headers=["threads.h"]),
     extension("score_matching", sources=KERNELS, headers=HEADERS),
     extension("descent", headers=["evaluator.h", "descent.h"]),
     extension("chart", headers=["evaluator.h", "chart.h"]),

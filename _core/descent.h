@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include "evaluator.h"
 
@@ -22,6 +23,7 @@ typedef struct op_burst {
     const double *factors;                               /* (n,) of the gradient rows; NULL: 1 */
     double momentum;
     int look_ahead;
+    double seconds; /* return after about this long, whatever is left to do: signals wait for Python */
     double *centre_velocity, *velocity;                    /* (k,), (n, k); NULL: none */
     double *mean_row, *rows, *new_centre, *new_deviations; /* (k,), (n, k), (k,), (n, k) */
     double *new_centre_velocity, *new_velocity;            /* (k,), (n, k); with a velocity */
@@ -95,11 +97,42 @@ static void op_move(const double *x, const double *row, ptrdiff_t size, double s
     }
 }
 
+static double op_clock(void)
+{
+    struct timespec t;
+#ifdef CLOCK_MONOTONIC
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#else
+    timespec_get(&t, TIME_UTC);
+#endif
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Looks at the clock after every step where steps are long, after every 1024th where they are short. */
+typedef struct op_watch {
+    double started, looked;
+    ptrdiff_t every, left;
+} op_watch;
+
+static int op_time_is_up(op_watch *watch, double seconds)
+{
+    if (--watch->left > 0) return 0;
+    const double now = op_clock(), since = now - watch->looked;
+    if (now - watch->started > seconds) return 1;
+    if (since < seconds / 64 && watch->every < 1024) watch->every *= 2;
+    if (since > seconds / 16 && watch->every > 1) watch->every /= 2;
+    watch->looked = now;
+    watch->left = watch->every;
+    return 0;
+}
+
 /* In place on centre, deviations and velocities, which stay as they were before a step that would not be finite. */
 static ptrdiff_t op_descend(const op_evaluator *e, const op_burst *b, double *centre, double *deviations,
                             ptrdiff_t steps, int *reason, double *value)
 {
     const ptrdiff_t n = e->n, k = e->k, size = n * k;
+    op_watch watch = {op_clock(), 0.0, 1, 1};
+    watch.looked = watch.started;
     *value = NAN;
     *reason = OP_DONE;
     for (ptrdiff_t done = 0; done < steps; done++) {
@@ -147,6 +180,7 @@ static ptrdiff_t op_descend(const op_evaluator *e, const op_burst *b, double *ce
             if (b->moving_centre) memcpy(b->centre_velocity, b->new_centre_velocity, (size_t)k * sizeof(double));
             memcpy(b->velocity, b->new_velocity, (size_t)size * sizeof(double));
         }
+        if (op_time_is_up(&watch, b->seconds)) return done + 1;
     }
     return steps;
 }

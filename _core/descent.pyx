@@ -35,6 +35,7 @@ cdef extern from "descent.h":
         const double *factors
         double momentum
         int look_ahead
+        double seconds
         double *centre_velocity
         double *velocity
         double *mean_row
@@ -127,6 +128,7 @@ def burst(
     bint look_ahead=False,  # gradients at x + momentum v
     double[::1] centre_velocity=None,  # IN/OUT (k,); both velocities or none
     double[:, ::1] velocity=None,  # IN/OUT (n, k)
+    double seconds=0.05,  # return after about this long, at least one step on
 ):
     """Up to `steps` descent steps, with a velocity if there is one: see descent.h. Floors are those of the gradient without factors.
 
@@ -172,7 +174,7 @@ def burst(
     b.factors = &factors[0] if factors is not None else NULL
     b.centre_velocity = &centre_velocity[0] if velocity is not None else NULL
     b.velocity = &velocity[0, 0] if velocity is not None else NULL
-    b.momentum, b.look_ahead = momentum, look_ahead
+    b.momentum, b.look_ahead, b.seconds = momentum, look_ahead, seconds
     b.step_size, b.moving_centre = step_size, moving_centre
     b.value_floor, b.value_ceiling = value_floor, value_ceiling
     b.low, b.high = &low[0], &high[0]

@@ -22,6 +22,7 @@
 #include <stddef.h>
 
 #include "cpu.h"
+#include "threads.h"
 
 typedef void (*op_gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *, double *, int *);
 
@@ -47,6 +48,8 @@ typedef struct op_measure {
     const double *log_teacher;    /* (inner,): ln sum_a pi*_a exp(-|x - m_a|^2/2), or NULL for one Gaussian */
     const ptrdiff_t *flat;        /* (k,): whether all nodes are at the target on axis a, one Gaussian only */
     op_gemm gemm;                 /* dgemm where products are BLAS's (all axes are inner then), else NULL */
+    ptrdiff_t pieces, piece;      /* pieces that are summed apart, and nodes of each: outer ones, or inner ones of a list */
+    const op_threads *threads;    /* who does them; needed from 2 pieces on */
 } op_measure;
 
 /* Outer nodes are prepared this many at a time, whatever their number: nothing grows with it. */
@@ -56,15 +59,20 @@ typedef struct op_job {
     const op_measure *measure;
     /* stride: measure->block, made an odd number of cache lines: rows a power of two apart share cache sets */
     ptrdiff_t n, k, varying, stride;
+    ptrdiff_t inner_from, inner_to, outer_from, outer_to; /* the nodes of this piece */
     int form, small, factored;
+    /* what all pieces read */
     double *centre, *shift;       /* (k,): c; c - t */
     double *delta, *prior_delta;  /* (n, k) */
     double *prior_mean;           /* (k,): sum_j pi_j delta_j, compensated */
     double *offset;               /* (n,): what is added to w_i - pi_i before it multiplies D */
-    double *base;                 /* (n,): the part of the logits that is the same over the inner nodes */
     double *half_norm;            /* (n,): log pi_i - |delta_i|^2/2 */
     double *inner_factor;         /* (n, inner) */
     double *outer_base;           /* (n,) */
+    double *inner_known;          /* likelihood only, (inner,): of the inner factors the largest logit, or when small sum_j pi_j p_j */
+    double *sums;                 /* (pieces, op_sums_size): what pieces leave behind */
+    /* what a piece writes */
+    double *base;                 /* (n,): the part of the logits that is the same over the inner nodes */
     double *outer_factor;         /* (n, OP_SLAB) */
     double *outer_y;              /* (k - varying, OP_SLAB) */
     double *outer_weight;         /* (OP_SLAB,) */
@@ -77,15 +85,14 @@ typedef struct op_job {
     double *sum_a;                /* (n, OP_CHUNK) */
     double *sum_D;                /* (k, OP_CHUNK) */
     double *sum_value;            /* (OP_CHUNK,) */
-    double *blas_rows;            /* (n, k): sum_rows where products are BLAS's */
+    double *blas_rows;            /* (n, k): what sum_rows adds up to where products are BLAS's */
     /* likelihood only */
     int near;                     /* all r are small, and so are logits */
     int perhaps;                  /* r may turn out small at all nodes: both sums are taken */
     double *sum_excess, *most;    /* (OP_CHUNK,): sum q (e^r - 1 - r), largest |r| */
     double flat_value, linear_base; /* sum over flat axes; sum_i pi_i (l_i without y) */
     double *top;                  /* (stride,): largest logit */
-    double *inner_known;          /* (inner,): of the inner factors the largest logit, or when small sum_j pi_j p_j */
-    double *outer_known;          /* (OP_SLAB,): the same for the outer factors */
+    double *outer_known;          /* (OP_SLAB,): inner_known for the outer factors */
     double *slot_linear, *slot_shift; /* (OP_SLAB,): over the outer axes sum y pm, sum y s + |s|^2/2 */
 } op_job;
 
@@ -112,17 +119,12 @@ static inline void *op_take(char *workspace, size_t *used, size_t count, size_t 
     return array;
 }
 
-static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspace)
+/* The arrays that a piece writes. */
+static inline size_t op_lay_out_piece(op_job *job, void *workspace)
 {
+    const op_measure *m = job->measure;
     char *base = (char *)workspace;
-    size_t used = 0, n = (size_t)m->n, k = (size_t)m->k, block;
-    size_t inner = m->outer > 1 ? (size_t)m->inner : 0, d = sizeof(double);
-    job->measure = m;
-    job->n = m->n;
-    job->k = m->k;
-    job->varying = m->varying;
-    job->stride = m->block + (m->block / 8 % 2 ? 0 : 8);
-    block = (size_t)job->stride;
+    size_t used = 0, n = (size_t)m->n, k = (size_t)m->k, block = (size_t)job->stride, d = sizeof(double);
     job->w = op_take(base, &used, n * block, d);
     job->a = op_take(base, &used, n * block, d);
     job->D = op_take(base, &used, k * block, d);
@@ -135,23 +137,13 @@ static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspac
     job->sum_D = op_take(base, &used, k * 8, d);
     job->sum_value = op_take(base, &used, 8, d);
     job->blas_rows = op_take(base, &used, m->gemm ? n * k : 0, d);
-    job->centre = op_take(base, &used, k, d);
-    job->shift = op_take(base, &used, k, d);
-    job->delta = op_take(base, &used, n * k, d);
-    job->prior_delta = op_take(base, &used, n * k, d);
-    job->prior_mean = op_take(base, &used, k, d);
-    job->offset = op_take(base, &used, n, d);
     job->base = op_take(base, &used, n, d);
-    job->half_norm = op_take(base, &used, n, d);
-    job->outer_base = op_take(base, &used, n, d);
-    job->inner_factor = op_take(base, &used, n * inner, d);
     job->outer_factor = op_take(base, &used, n * OP_SLAB, d);
     job->outer_y = op_take(base, &used, k * OP_SLAB, d);
     job->outer_weight = op_take(base, &used, OP_SLAB, d);
     job->odometer = op_take(base, &used, k, sizeof(ptrdiff_t));
     if (m->likelihood) {
         job->top = op_take(base, &used, block, d);
-        job->inner_known = op_take(base, &used, inner, d);
         job->outer_known = op_take(base, &used, OP_SLAB, d);
         job->slot_linear = op_take(base, &used, OP_SLAB, d);
         job->slot_shift = op_take(base, &used, OP_SLAB, d);
@@ -159,6 +151,48 @@ static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspac
         job->most = op_take(base, &used, 8, d);
     }
     return used;
+}
+
+/* What is left of a piece's sums: value, excess and largest |r|, then rows (n, k), a (n,) and D (k,). */
+enum { OP_SUM_VALUE, OP_SUM_EXCESS, OP_MOST, OP_SUM_ROWS };
+
+static inline size_t op_sums_size(const op_measure *m)
+{
+    return ((size_t)OP_SUM_ROWS + (size_t)(m->n * m->k + m->n + m->k) + 7) / 8 * 8;
+}
+
+/* All arrays of a job, its piece's first. */
+static inline size_t op_lay_out(op_job *job, const op_measure *m, void *workspace)
+{
+    char *base = (char *)workspace;
+    size_t used, n = (size_t)m->n, k = (size_t)m->k, d = sizeof(double);
+    size_t inner = m->outer > 1 ? (size_t)m->inner : 0;
+    job->measure = m;
+    job->n = m->n;
+    job->k = m->k;
+    job->varying = m->varying;
+    job->stride = m->block + (m->block / 8 % 2 ? 0 : 8);
+    used = op_lay_out_piece(job, workspace);
+    job->centre = op_take(base, &used, k, d);
+    job->shift = op_take(base, &used, k, d);
+    job->delta = op_take(base, &used, n * k, d);
+    job->prior_delta = op_take(base, &used, n * k, d);
+    job->prior_mean = op_take(base, &used, k, d);
+    job->offset = op_take(base, &used, n, d);
+    job->half_norm = op_take(base, &used, n, d);
+    job->outer_base = op_take(base, &used, n, d);
+    job->inner_factor = op_take(base, &used, n * inner, d);
+    job->inner_known = op_take(base, &used, m->likelihood ? inner : 0, d);
+    job->sums = op_take(base, &used, (size_t)m->pieces * op_sums_size(m), d);
+    return used;
+}
+
+static inline size_t op_piece_bytes(const op_measure *m)
+{
+    op_job job;
+    job.measure = m;
+    job.stride = m->block + (m->block / 8 % 2 ? 0 : 8);
+    return op_lay_out_piece(&job, NULL);
 }
 
 static inline size_t op_workspace_bytes(const op_measure *m)

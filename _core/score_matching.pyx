@@ -22,6 +22,11 @@ cdef extern from "evaluator.h":
         size_t workspace_bytes
         Py_ssize_t n, k
 
+cdef extern from "threads.h":
+    const char *OP_THREADS_CAPSULE
+    ctypedef struct op_threads:
+        pass
+
 cdef extern from "score_matching.h":
     ctypedef void (*op_gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *, double *,
                              int *) noexcept nogil
@@ -45,6 +50,8 @@ cdef extern from "score_matching.h":
         const double *log_teacher
         const Py_ssize_t *flat
         op_gemm gemm
+        Py_ssize_t pieces, piece
+        const op_threads *threads
 
     ctypedef struct op_kernels:
         int (*evaluate)(const void *measure, const double *centre, const double *deviations, int form, double *value,
@@ -60,6 +67,7 @@ cdef extern from "score_matching.h":
 
     const op_kernels *op_score_matching(int path) nogil
     size_t op_workspace_bytes(const op_measure *measure) nogil
+    size_t op_sums_size(const op_measure *measure) nogil
     size_t op_check_bytes(const op_measure *measure) nogil
 
 cdef enum:
@@ -74,6 +82,12 @@ cdef enum:
     BLAS_TABLE = 400
     BLAS_LEAST = 8
     BLAS_NODES = 256
+    # Sums are taken in pieces from this many nodes * n * (k + 4) on, about 200 microseconds of work; pieces are a quarter of that, up to
+    # so many of them, and their sums take up to so many doubles (or four pieces, if these are longer). Nothing here may depend on the
+    # number of threads or the instruction set.
+    PIECES_WORK = 1 << 21
+    MOST_PIECES = 64
+    PIECES_DOUBLES = 1 << 22
 
 cdef int _refused = 0
 cdef const op_kernels *_kernels = op_score_matching(op_path_choose(&_refused))
@@ -85,6 +99,12 @@ cdef op_gemm dgemm() except NULL:
 
     capsule = cython_blas.__pyx_capi__["dgemm"]
     return <op_gemm>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
+
+
+cdef const op_threads *pool() except NULL:
+    from overparam._core import threads
+
+    return <const op_threads *>PyCapsule_GetPointer(threads.capsule, OP_THREADS_CAPSULE)
 
 
 cdef void release(object capsule) noexcept:
@@ -138,6 +158,11 @@ cdef class Evaluator:
         return self.measure.k
 
     @property
+    def pieces(self):
+        """In how many pieces the nodes are summed, by several threads if they may."""
+        return self.measure.pieces
+
+    @property
     def capsule(self):
         """For the burst loop; keeps this object alive."""
         capsule = PyCapsule_New(&self.evaluator, OP_EVALUATOR_CAPSULE, release)
@@ -181,6 +206,24 @@ cdef class Evaluator:
         m.prior = prior
         return 0
 
+    cdef int cut(self) except -1:
+        """Decides the pieces in which sums are taken."""
+        cdef op_measure *m = &self.measure
+        cdef double work = <double>m.inner * m.outer * m.n * (m.k + 4)
+        cdef Py_ssize_t unit = m.block, nodes = m.inner, most
+        if m.outer > 1:
+            unit, nodes = 8, m.outer
+        m.pieces, m.piece, m.threads = 1, nodes, NULL
+        if work < PIECES_WORK:
+            return 0
+        most = min(MOST_PIECES, max(4, PIECES_DOUBLES // <Py_ssize_t>op_sums_size(m)))
+        most = min(most, <Py_ssize_t>(4 * work / PIECES_WORK))
+        m.piece = ((nodes + most - 1) // most + unit - 1) // unit * unit
+        m.pieces = (nodes + m.piece - 1) // m.piece
+        if m.pieces > 1:
+            m.threads = pool()
+        return 0
+
     cdef int finish(self) except -1:
         cdef op_measure *m = &self.measure
         cdef Py_ssize_t bytes_per_node = 8 * (2 * m.n + m.k + m.varying)
@@ -189,6 +232,7 @@ cdef class Evaluator:
             m.gemm = dgemm()
         m.block = BLAS_NODES if m.gemm != NULL else max(BLOCK_BYTES // bytes_per_node // 8 * 8, BLOCK_NODES)
         m.block = min(m.block, m.inner)
+        self.cut()
         self.check_bytes = op_check_bytes(m)
         self.evaluator.evaluate = _kernels.evaluate
         self.evaluator.context = m

@@ -138,16 +138,13 @@ OP_INLINE void op_products_blas(const int SMALL, const int LIKE, const op_job *j
 
 OP_INLINE void op_run_blas(const int SMALL, const int LIKE, const op_job *job, ptrdiff_t slot)
 {
-    const ptrdiff_t inner = job->measure->inner, block = job->measure->block;
-    memset(job->blas_rows, 0, (size_t)(job->n * job->k) * sizeof(double));
-    for (ptrdiff_t start = 0; start < inner; start += block) {
-        const ptrdiff_t count = inner - start < block ? inner - start : block;
+    const ptrdiff_t end = job->inner_to, block = job->measure->block;
+    for (ptrdiff_t start = job->inner_from; start < end; start += block) {
+        const ptrdiff_t count = end - start < block ? end - start : block;
         op_weights_blas(SMALL, LIKE, job, start, count, slot);
         op_means_blas(SMALL, LIKE, job, start, count, slot);
         if (job->form) op_products_blas(SMALL, LIKE, job, start, count, slot);
     }
-    if (job->form) /* op_finish reads the first lanes of wider sums, which are 0 so far */
-        for (ptrdiff_t i = 0; i < job->n * job->k; i++) job->sum_rows[i * OP_CHUNK] += job->blas_rows[i];
 }
 
 static void op_run_blas_0_0(const op_job *job, ptrdiff_t slot) { op_run_blas(0, 0, job, slot); }

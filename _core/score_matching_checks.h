@@ -66,6 +66,7 @@ static int op_evaluate_stein(const op_measure *m, const double *params, double *
     for (ptrdiff_t a = 0; a < k; a++) target[m->axes[a]] = m->target[a];
     for (ptrdiff_t i = 0; i < n * k; i++) shifted[i] = params[i] - target[i % k];
     op_prepare(&job, m, target, shifted, -1, workspace);
+    op_clear(&job);
     job.factored = 0;
     for (ptrdiff_t done = 0; done < m->outer;) {
         ptrdiff_t count = op_next_slab(&job, done);
@@ -200,6 +201,7 @@ static int op_majorants(const op_measure *m, const double *centre, const double 
     d.scale = 0.0;
     memset(d.A, 0, (size_t)(3 * n * OP_CHUNK) * sizeof(double));
     op_prepare(&job, m, centre, deviations, -1, workspace);
+    op_clear(&job);
     job.factored = 0;
     for (ptrdiff_t i = 0; i < n * k; i++)
         if (!(fabs(job.delta[i]) <= d.scale)) d.scale = fabs(job.delta[i]);

@@ -40,8 +40,6 @@ static void op_prepare_likelihood(op_job *job, const op_measure *m, double centr
 {
     double shift = 0.0;
     job->near = job->perhaps = 0;
-    memset(job->sum_excess, 0, OP_CHUNK * sizeof(double));
-    memset(job->most, 0, OP_CHUNK * sizeof(double));
     job->flat_value = job->linear_base = 0.0;
     for (ptrdiff_t a = 0; a < m->k; a++) shift += job->shift[a] * job->shift[a];
     for (ptrdiff_t i = 0; i < m->n && job->small; i++) job->linear_base += m->prior[i] * job->half_norm[i];
@@ -53,21 +51,6 @@ static void op_prepare_likelihood(op_job *job, const op_measure *m, double centr
         if (m->flat[a]) job->flat_value += 0.5 * (job->shift[a] + job->prior_mean[a]) * (job->shift[a] + job->prior_mean[a]);
     job->near = job->small && shift + job->flat_value < OP_NEAR_SHIFT;
     if (!job->near && !job->perhaps) job->flat_value = 0.0;
-}
-
-/* 2 where r is formed from expm1, 1 where it turned out small at all nodes, else 0. */
-static int op_nearness(const op_job *job)
-{
-    double most = 0.0;
-    for (int b = 0; b < OP_CHUNK; b++)
-        if (!(job->most[b] <= most)) most = job->most[b];
-    return job->near ? 2 : job->perhaps && most < OP_NEAR_RATIO;
-}
-
-static double op_likelihood_value(const op_job *job, double minus_ratios)
-{
-    const int near = op_nearness(job);
-    return near == 0 ? minus_ratios : job->flat_value + (near == 2 ? minus_ratios : op_total(job->sum_excess, OP_CHUNK));
 }
 
 /* Reads the parameters in the order of the measure's axes and decides the regime. A negative form asks for plain
@@ -113,10 +96,24 @@ static void op_prepare(op_job *job, const op_measure *m, const double *centre, c
         }
     }
     if (m->likelihood) op_prepare_likelihood(job, m, sqrt(norm), logit);
-    memset(job->sum_rows, 0, (size_t)(n * k * OP_CHUNK) * sizeof(double));
-    memset(job->sum_a, 0, (size_t)(n * OP_CHUNK) * sizeof(double));
-    memset(job->sum_D, 0, (size_t)(k * OP_CHUNK) * sizeof(double));
-    memset(job->sum_value, 0, OP_CHUNK * sizeof(double));
+    job->inner_from = job->outer_from = 0;
+    job->inner_to = m->inner, job->outer_to = m->outer;
+}
+
+/* No sums yet. */
+static void op_clear(op_job *job)
+{
+    const size_t n = (size_t)job->n, k = (size_t)job->k, d = sizeof(double);
+    if (job->measure->gemm == NULL || job->form < 0)
+        memset(job->sum_rows, 0, n * k * OP_CHUNK * d);
+    else
+        memset(job->blas_rows, 0, n * k * d);
+    memset(job->sum_a, 0, n * OP_CHUNK * d);
+    memset(job->sum_D, 0, k * OP_CHUNK * d);
+    memset(job->sum_value, 0, OP_CHUNK * d);
+    if (!job->measure->likelihood) return;
+    memset(job->sum_excess, 0, OP_CHUNK * d);
+    memset(job->most, 0, OP_CHUNK * d);
 }
 
 /* Factors exp(l_i - max l) of one side of a tensor rule, or exp(l_i) - 1 when small. Returns the largest range of the
@@ -199,12 +196,21 @@ static void op_slot_sums(op_job *job, ptrdiff_t s)
     job->slot_shift[s] = shift;
 }
 
+/* The outer node with number `outer` is the next. */
+static void op_seek(op_job *job, ptrdiff_t outer)
+{
+    for (ptrdiff_t a = job->k - 1; a >= job->varying; a--) {
+        job->odometer[a] = outer % job->measure->orders[a];
+        outer /= job->measure->orders[a];
+    }
+}
+
 /* The next slab of outer nodes: coordinates minus centre, weights, and factors if in use. Returns how many. */
 static ptrdiff_t op_next_slab(op_job *job, ptrdiff_t done)
 {
     const op_measure *m = job->measure;
-    const ptrdiff_t k = m->k, varying = m->varying, left = m->outer - done, count = left < OP_SLAB ? left : OP_SLAB;
-    if (done == 0) memset(job->odometer, 0, (size_t)k * sizeof(ptrdiff_t));
+    const ptrdiff_t k = m->k, varying = m->varying, left = job->outer_to - done, count = left < OP_SLAB ? left : OP_SLAB;
+    if (done == job->outer_from) op_seek(job, done);
     for (ptrdiff_t s = 0; s < count; s++) {
         double weight = 1.0;
         for (ptrdiff_t a = varying; a < k; a++) {
@@ -248,9 +254,9 @@ static void op_set_base(op_job *job, ptrdiff_t slot)
 #define OP_RUN(K, V, SMALL, LIKE)                                                                           \
     static void op_run_##K##_##V##_##SMALL##_##LIKE(const op_job *job, ptrdiff_t slot)                      \
     {                                                                                                       \
-        const ptrdiff_t inner = job->measure->inner, block = job->measure->block;                           \
-        for (ptrdiff_t start = 0; start < inner; start += block)                                            \
-            op_block(K, V, SMALL, LIKE, job, start, inner - start < block ? inner - start : block, slot);   \
+        const ptrdiff_t end = job->inner_to, block = job->measure->block;                                   \
+        for (ptrdiff_t start = job->inner_from; start < end; start += block)                                \
+            op_block(K, V, SMALL, LIKE, job, start, end - start < block ? end - start : block, slot);       \
     }
 #define OP_RUN_ALL(K, V) OP_RUN(K, V, 0, 0) OP_RUN(K, V, 1, 0) OP_RUN(K, V, 0, 1) OP_RUN(K, V, 1, 1)
 
@@ -281,111 +287,6 @@ static op_runner op_choose_runner(const op_job *job)
     OP_CHOICE(3, 2);
     OP_CHOICE(3, 3);
     return OP_RUNNER(0, 0);
-}
-
-/* From the sums to the rows: g_i = 2 (R_i - A_i delta_i), where R_i = sum q (w_i D + a_i y), A_i = sum q a_i.
- * Deviation rows subtract the mean over i. Where weights are near the prior it is subtracted term by term
- * (sum_i w_i = 1 and sum_i a_i = 0 give the mean in closed form), else after summing. */
-static void op_finish(const op_job *job, double *mean_row, double *rows)
-{
-    const op_measure *m = job->measure;
-    const ptrdiff_t n = job->n, k = job->k;
-    const double per_row = 1.0 / (double)n;
-    const int by_term = job->small && job->form == 2;
-    const int width = OP_LANES; /* op_reduce fills only the first lanes of its accumulators */
-    double *A = job->base;
-    for (ptrdiff_t i = 0; i < n; i++) A[i] = op_total(job->sum_a + i * OP_CHUNK, width);
-    for (ptrdiff_t a = 0; a < k; a++) {
-        const ptrdiff_t to = m->axes[a];
-        double moved = 0.0, mean = 0.0;
-        if (by_term)
-            for (ptrdiff_t i = 0; i < n; i++) moved += A[i] * job->delta[i * k + a];
-        moved *= per_row;
-        for (ptrdiff_t i = 0; i < n; i++) {
-            double R = op_total(job->sum_rows + (i * k + a) * OP_CHUNK, width);
-            rows[i * k + to] = 2.0 * (R - (A[i] * job->delta[i * k + a] - moved));
-            mean += rows[i * k + to];
-        }
-        mean *= per_row;
-        mean_row[to] = by_term ? 2.0 * (op_total(job->sum_D + a * OP_CHUNK, OP_CHUNK) * per_row - moved) : mean;
-        if (job->form == 2 && !by_term)
-            for (ptrdiff_t i = 0; i < n; i++) rows[i * k + to] -= mean;
-    }
-}
-
-/* The same for the likelihood, g_i = R_i = sum q w_i D, whose rows add up to sum q D. */
-static void op_finish_likelihood(const op_job *job, double *mean_row, double *rows)
-{
-    const op_measure *m = job->measure;
-    const ptrdiff_t n = job->n, k = job->k;
-    const int by_term = job->small && job->form == 2;
-    for (ptrdiff_t a = 0; a < k; a++) {
-        const ptrdiff_t to = m->axes[a];
-        double mean = 0.0;
-        for (ptrdiff_t i = 0; i < n; i++) {
-            rows[i * k + to] = op_total(job->sum_rows + (i * k + a) * OP_CHUNK, OP_LANES);
-            mean += rows[i * k + to];
-        }
-        if (by_term) mean = op_total(job->sum_D + a * OP_CHUNK, OP_CHUNK);
-        mean /= (double)n;
-        mean_row[to] = mean;
-        if (job->form == 2 && !by_term)
-            for (ptrdiff_t i = 0; i < n; i++) rows[i * k + to] -= mean;
-    }
-}
-
-static double op_sum(op_job *job)
-{
-    const op_measure *m = job->measure;
-    op_factor_inner(job);
-    op_runner run = op_choose_runner(job);
-    for (ptrdiff_t done = 0; done < m->outer;) {
-        ptrdiff_t count = op_next_slab(job, done);
-        for (ptrdiff_t slot = 0; slot < count; slot++) {
-            if (!job->factored) op_set_base(job, slot);
-            run(job, slot);
-        }
-        done += count;
-    }
-    return op_total(job->sum_value, OP_CHUNK);
-}
-
-static int op_evaluate(const void *measure, const double *centre, const double *deviations, int form, double *value,
-                       double *mean_row, double *rows, void *workspace)
-{
-    const op_measure *m = measure;
-    op_job job;
-    op_prepare(&job, m, centre, deviations, form, workspace);
-    *value = op_sum(&job);
-    if (m->likelihood) *value = op_likelihood_value(&job, *value);
-    if (form == 0) return 0;
-    if (m->likelihood)
-        op_finish_likelihood(&job, mean_row, rows);
-    else
-        op_finish(&job, mean_row, rows);
-    return 0;
-}
-
-static int op_evaluate_shares(const op_measure *m, const double *centre, const double *deviations, double *value,
-                              double *shares, double *rows, void *workspace)
-{
-    op_job job;
-    op_prepare(&job, m, centre, deviations, 1, workspace);
-    *value = op_likelihood_value(&job, op_sum(&job));
-    for (ptrdiff_t i = 0; i < m->n; i++) {
-        shares[i] = op_total(job.sum_a + i * OP_CHUNK, OP_LANES);
-        for (ptrdiff_t a = 0; a < m->k; a++)
-            rows[i * m->k + m->axes[a]] = op_total(job.sum_rows + (i * m->k + a) * OP_CHUNK, OP_LANES);
-    }
-    return 0;
-}
-
-static int op_is_near(const op_measure *m, const double *centre, const double *deviations, void *workspace)
-{
-    op_job job;
-    op_prepare(&job, m, centre, deviations, 0, workspace);
-    if (job.perhaps) op_sum(&job);
-    return op_nearness(&job);
 }
 
 #endif

@@ -14,6 +14,7 @@ except ImportError as _error:
         f"hides the installed package. ({_error})") from None
 
 from overparam import init
+from overparam._threads import threads
 from overparam._version import __version__
 from overparam.data_sets import DataSet
 from overparam.drivers import adam, em, gradient_descent, gradient_flow, momentum, sgd
@@ -30,7 +31,8 @@ __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective",
     "ReLUNeuron", "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError",
     "Trajectory", "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "factors", "gradient_descent",
-    "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "verify",
+    "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "threads",
+    "verify",
 ]
 
 _LAZY = ("distances", "experiments", "factors", "plotting", "rates", "regimes", "stationary", "theory")

@@ -78,14 +78,30 @@ def info() -> None:
     with errors():
         import overparam
         from overparam._core import cpu
+        from overparam._threads import thread_facts
         from overparam.drivers.loop import versions
 
-        found = cpu.info()
+        found, threads = cpu.info(), thread_facts()
         rows = {**versions(), "overparam": f"{overparam.__version__}  ({Path(overparam.__file__).parent})",
                 "compiled core": Path(cpu.__file__).parent, "kernel in use": found["path"],
-                "kernels supported": " ".join(found["supported"]), "CPU features": " ".join(found["features"])}
-        if found.get("warning"):
-            rows["warning"] = found["warning"]
+                "kernels supported": " ".join(found["supported"]), "CPU features": " ".join(found["features"]),
+                "BLAS for large n·d": _blas(), "threads": f"{threads['count']} an evaluation"
+                + ("" if threads["supported"] else " (this system has no POSIX threads)")}
+        warnings = [facts["warning"] for facts in (found, threads) if "warning" in facts]
+        if warnings:
+            rows["warning"] = " ".join(warnings)
         width = max(map(len, rows))
         for key, value in rows.items():
             typer.echo(f"{key.ljust(width)}  {value}")
+
+
+def _blas() -> str:
+    """The BLAS that SciPy brings, whose dgemm the kernels take, and its threads."""
+    import threadpoolctl
+    from scipy.linalg import cython_blas
+
+    package = Path(cython_blas.__file__).parents[1].name
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    own = [pool for pool in pools if Path(pool["filepath"]).parent.name.startswith(package)] or pools
+    facts = [(pool["internal_api"], pool["version"], pool.get("architecture"), f"threads: {pool['num_threads']}") for pool in own]
+    return ", ".join(" ".join(filter(None, each)) for each in facts) or "SciPy's"

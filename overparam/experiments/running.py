@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from overparam._threads import threads
 from overparam.experiments.result import ExperimentResult
 
 __all__ = ["RunsResult", "StoppableResult", "gather", "in_parallel", "one_by_one"]
@@ -87,13 +88,19 @@ def one_by_one(work: Callable[..., Any], tasks: Iterable[tuple[str, tuple[Any, .
     return tuple(runs), ""
 
 
+def _on_one_thread(function: Callable[..., Any], *task: Any) -> Any:
+    """A sweep's tasks share the processors out among themselves."""
+    with threads(1):
+        return function(*task)
+
+
 def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int | None, progress: bool | None, total: int,
                 done: int = 0) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield (task, function(*task)) for each task in order, through joblib, with a bar that starts at `done` of `total`."""
     import joblib
     from tqdm.auto import tqdm
 
-    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(function)(*task) for task in tasks)
+    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(_on_one_thread)(function, *task) for task in tasks)
     with tqdm(total=total, initial=done, unit="point", leave=False, delay=2.0 if progress is None else 0.0,
               disable=None if progress is None else not progress) as bar:
         for task, result in zip(tasks, results, strict=True):

@@ -20,6 +20,7 @@ from overparam.objectives.flushed import flushed
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands
 from overparam.objectives.measure import Measure
+from overparam.objectives.remembered import Remembered
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule, offset_of
 from overparam.state import State
@@ -88,7 +89,7 @@ class QuadraturePlan(Plan):
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
                  integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
-        self._rule, self._integrands = rule, integrands
+        self._rule, self._integrands, self._remembered = rule, integrands, Remembered()
         self._own, self._moving = seen_from(state, means, weights)
         centre, deviations = self._split(state)
         self._axes = align(deviations, means)
@@ -194,12 +195,18 @@ class QuadraturePlan(Plan):
 
     def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and deviations (n, k) in the plan's frame."""
+        known = self._remembered.of(state)
+        if known is not None:
+            return known
         centre, deviations = self._split(state)
         return np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
 
     def leave(self, state: State, centre: np.ndarray, deviations: np.ndarray) -> State:
         """The state with these coordinates of the plan's frame."""
-        return replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T)
+        left = replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T)
+        if left.log_scale != state.log_scale:  # stored deviations have got another scale
+            return left
+        return self._remembered.keep(left, centre, deviations)
 
     def settle(self, state: State) -> tuple[State, bool]:
         """The same parameters around the centre from which this plan sees them, and whether that centre moves on its own."""

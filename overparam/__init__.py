@@ -23,6 +23,7 @@ from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
 from overparam.sampling import MonteCarlo, Sobol, Stratified
 from overparam.state import State
+from overparam.sweeps import sweep
 from overparam.teachers import Gaussian, GaussianMixture, Teacher
 from overparam.trajectory import Trajectory, every, load, log_spaced
 from overparam.verification import verify
@@ -31,8 +32,8 @@ __all__ = [
     "Auto", "DataSet", "GaussHermite", "Gaussian", "GaussianMixture", "KLDivergence", "MatrixFactorization", "MonteCarlo", "Objective",
     "ReLUNeuron", "ReverseFisher", "Rule", "ScoreMatching", "Sobol", "State", "Stratified", "Teacher", "TimeAveraged", "TooHardError",
     "Trajectory", "Trapezoid", "__version__", "adam", "distances", "em", "every", "experiments", "factors", "gradient_descent",
-    "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "theory", "threads",
-    "verify",
+    "gradient_flow", "init", "load", "log_spaced", "momentum", "plotting", "rates", "regimes", "sgd", "stationary", "sweep", "theory",
+    "threads", "verify",
 ]
 
 _LAZY = ("distances", "experiments", "factors", "plotting", "rates", "regimes", "stationary", "theory")

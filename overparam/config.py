@@ -40,7 +40,7 @@ from overparam.state import State
 from overparam.teachers import TEACHERS, Teacher
 from overparam.trajectory import Trajectory
 
-__all__ = ["TABLES", "Checks", "Problem", "load", "loads"]
+__all__ = ["TABLES", "Checks", "Problem", "from_tables", "load", "loads", "parse", "read"]
 
 #: What a file may hold.
 TABLES: dict[str, str] = {
@@ -50,6 +50,7 @@ TABLES: dict[str, str] = {
     "start": "where the run begins",
     "driver": "what moves the parameters, and how far",
     "check": "statements to check, and constants that papers leave open",
+    "sweep": "what varies in a sweep, and what is measured",
 }
 
 
@@ -156,23 +157,36 @@ def load(path: Any) -> Problem:
     >>> problem.run().status, problem.describe()["rule"]["tol"]
     ('completed', 1e-10)
     """
+    return loads(read(path), str(path))
+
+
+def read(path: Any) -> str:
+    """The text of a TOML file; ValueError if it cannot be read."""
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        return Path(path).read_bytes().decode("utf-8")
     except TypeError:
         raise ValueError(f"path must be a file name; got {path!r}"[:200]) from None
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not TOML, whose texts are UTF-8: {error}") from None
-    return loads(text, str(path))
 
 
 def loads(text: str, source: str = "configuration") -> Problem:
     """Make a problem from TOML text; `source` is what errors call it. See :func:`load`."""
+    return from_tables(parse(text, source), source)
+
+
+def parse(text: str, source: str = "configuration") -> dict[str, Any]:
+    """The tables of TOML text; ValueError if it is none."""
     try:
-        tables = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{source}: not TOML: {error}") from None
+
+
+def from_tables(tables: Mapping[str, Any], source: str = "configuration") -> Problem:
+    """Make a problem from tables, dicts as TOML has them; [sweep] is not looked at. See :func:`load`."""
     for name, table in tables.items():
         check_choice(name, f"{source}: table", TABLES)
         if not isinstance(table, dict):

@@ -1,4 +1,4 @@
-"""The command line: ``overparam list``, ``reproduce``, ``run``, ``check``, ``info``.
+"""The command line: ``overparam list``, ``reproduce``, ``run``, ``sweep``, ``status``, ``plot``, ``check``, ``info``.
 
 A leaf: nothing imports it. Whatever fails is one line on stderr and exit code 2, warnings are one line each; Ctrl-C is exit code 130. Exit
 code 1 says that the work was done and something is not so: a run that ended early, a statement that is contradicted.
@@ -15,7 +15,9 @@ try:
     from overparam.cli.checking import check
     from overparam.cli.experiments import reproduce
     from overparam.cli.frame import Commands, errors
+    from overparam.cli.plotting import plot
     from overparam.cli.running import run
+    from overparam.cli.sweeping import status, sweep
 except KeyboardInterrupt:  # the console script imports this module before there is anything to catch it
     raise SystemExit(130) from None
 
@@ -68,7 +70,7 @@ def list_names(
             typer.echo(f"{name.ljust(width)}  {line}")
 
 
-for _command in (reproduce, run, check):
+for _command in (reproduce, run, sweep, status, plot, check):
     app.command()(_command)
 
 

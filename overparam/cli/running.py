@@ -11,9 +11,11 @@ import typer
 from overparam.cli.frame import INTERRUPTED, NOT_SO, errors, folder, paths, say
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from overparam.trajectory import Trajectory
 
-__all__ = ["run"]
+__all__ = ["picture_of", "run"]
 
 NAMES = ("run.nc", "run.png", "run.txt", "effective.toml")
 
@@ -45,7 +47,7 @@ def run(
             summary = _summary(traj)
             text.write_text(summary + "\n", encoding="utf-8")
             typer.echo(summary)
-            _draw(traj, picture)
+            picture_of(traj).savefig(picture, dpi=150)
         typer.echo(f"\n  picture        {picture}\n  data           {data}\n  summary        {text}\n  configuration  {effective}\n"
                    f"  done in {time.perf_counter() - began:.1f} s")
         if traj.status == "interrupted":
@@ -67,7 +69,7 @@ def _summary(traj: Trajectory) -> str:
     return f"{traj.summary()}\n{'regime':<12}{f'{regime.name} {regime.reason}'.strip()}"
 
 
-def _draw(traj: Trajectory, path: Path) -> None:
+def picture_of(traj: Trajectory) -> Figure:
     """Loss and distances side by side; the loss alone where the target is not a single point."""
     from matplotlib.figure import Figure
 
@@ -83,4 +85,4 @@ def _draw(traj: Trajectory, path: Path) -> None:
     plotting.loss(traj, axes[0])
     if panels == 2:
         plotting.norms(traj, axes[1], x="time")
-    figure.savefig(path, dpi=150)
+    return figure

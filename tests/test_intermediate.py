@@ -74,6 +74,18 @@ def test_rebound_of_known_counts():
     assert IntermediateResult(NAME, settings, cells[:1]).rebound(1) is None
 
 
+def test_widest_starts_may_be_those_of_which_two_or_more_converge_most_rarely():
+    settings = {"d": (1,), "sigma": (1e-2, 1.0, 4.0), "n": 2, "M": 4.0, "samples": 50, "reach": 4.0}
+    cells = tuple(Numbers(1, sigma, (0, 50 - k, k)) for sigma, k in zip(settings["sigma"], (50, 30, 10), strict=True))
+    result = IntermediateResult(NAME, settings, cells)
+    assert result.rebound(1) == (cells[-1], None)
+    last = result.summary().splitlines()[-1]
+    assert last.startswith("d = 1: P(k >= 2) is least, 0.200 [")
+    assert last.endswith("at sigma = 4, the widest of these starts: it does not come back")
+    level = IntermediateResult(NAME, settings, tuple(Numbers(1, sigma, (0, 50, 0)) for sigma in settings["sigma"]))
+    assert level.rebound(1)[0].sigma == 1e-2 and "at most 0.000" in level.summary()  # the narrowest of equals
+
+
 def test_undecided_starts_are_counted_apart_and_their_reason_is_said(monkeypatch):
     monkeypatch.setattr(intermediate, "_HORIZON", 0.5)
     found = op.experiments.run(NAME, d=1, sigma=1e-2, samples=3)

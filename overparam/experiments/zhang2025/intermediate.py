@@ -112,13 +112,16 @@ class IntermediateResult(StoppableResult):
         """The cells of one dimension, by width."""
         return [cell for cell in self.cells if cell.d == d]
 
-    def rebound(self, d: int) -> tuple[Numbers, Numbers] | None:
-        """The width at which two or more converge most rarely, and the one beyond at which they do most often; None below two widths."""
+    def rebound(self, d: int) -> tuple[Numbers, Numbers | None] | None:
+        """The width at which two or more converge most rarely, and the one beyond at which they do most often.
+
+        The second is None where the widest starts are the rarest: nothing comes back. None altogether below two widths.
+        """
         cells = self.of(d)
         if len(cells) < 2:
             return None
-        lowest = min(range(len(cells) - 1), key=lambda at: (cells[at].several[0], cells[at].sigma))
-        return cells[lowest], max(cells[lowest + 1:], key=lambda cell: cell.several[0])
+        lowest = min(range(len(cells)), key=lambda at: (cells[at].several[0], cells[at].sigma))
+        return cells[lowest], max(cells[lowest + 1:], key=lambda cell: cell.several[0], default=None)
 
     def figure(self) -> Figure:
         """Return the picture: for each dimension the share of every k against the width of the starts."""
@@ -187,8 +190,12 @@ class IntermediateResult(StoppableResult):
             found = self.rebound(d)
             if found is None:
                 continue
+            least, most = ("" if cell is None else "{:.3f} [{:.3f}, {:.3f}] at sigma = {:g}".format(*cell.several, cell.sigma)
+                           for cell in found)
+            if found[1] is None:
+                lines.append(f"d = {d}: P(k >= 2) is least, {least}, the widest of these starts: it does not come back")
+                continue
             apart = "above it by its interval" if found[1].several[1] > found[0].several[2] else "not above it by the intervals"
-            least, most = ("{:.3f} [{:.3f}, {:.3f}] at sigma = {:g}".format(*cell.several, cell.sigma) for cell in found)
             lines.append(f"d = {d}: P(k >= 2) is least, {least}; beyond, at most {most}: {apart}")
         left = [f"{sigma:g} in d = {d}" for d in self.settings["d"] for sigma in self.settings["sigma"] if not self._wanted(d, sigma)]
         if left:

@@ -32,7 +32,7 @@ __all__ = ["gradient_flow"]
 _LEAST_RTOL, _MOST_RTOL = 1e-13, 1e-2
 _SHORTEST = 1e-25  # step in logarithmic time below which there is no way on
 _OPENING, _FINER = 1e-6, 1e-4
-_LATE = 18.0  # ln of the flow time from which on an integrator begins with implicit steps: LSODA would take 20 others first, and at
+_LATE = 9.0  # ln of the flow time from which on an integrator begins with implicit steps: LSODA would take 20 others first, and at
 # a point where nothing but rounding is left to see it never learns that it needs them
 _INCREMENT = 2.0**-26  # root of epsilon
 _NEARER = 1e-100  # a centre at this distance neither moves deviations below float64's range nor is moved by them

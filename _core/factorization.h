@@ -97,12 +97,15 @@ static int op_factorization(const void *context, const double *centre, const dou
 {
     const op_factors *f = context;
     const ptrdiff_t N = f->depth, d = f->d, k = d * (f->is_complex ? 2 : 1), size = d * k;
-    double *W = workspace, *P = W + N * size, *D = P + N * size, *B = D + N * size, *next = B + size;
+    double *around = workspace, *P = around + N * size, *D = P + N * size, *B = D + N * size, *next = B + size;
+    const double *W = deviations;
     int moved = 0;
     for (ptrdiff_t a = 0; a < k; a++) moved |= centre[a] != 0.0; /* a NaN counts */
-    memcpy(W, deviations, (size_t)(N * size) * sizeof(double));
-    for (ptrdiff_t i = 0; moved && i < N * d; i++)
-        for (ptrdiff_t a = 0; a < k; a++) W[i * k + a] += centre[a];
+    if (moved) {
+        W = around;
+        for (ptrdiff_t i = 0; i < N * d; i++)
+            for (ptrdiff_t a = 0; a < k; a++) around[i * k + a] = deviations[i * k + a] + centre[a];
+    }
     memcpy(P, W, (size_t)size * sizeof(double));
     for (ptrdiff_t j = 1; j < N; j++) op_product(f, 0, W + j * size, 0, P + (j - 1) * size, 1.0, 0.0, P + j * size);
     for (ptrdiff_t i = 0; i < size; i++) B[i] = P[(N - 1) * size + i] - f->target[i];
@@ -134,7 +137,8 @@ static int op_factorization(const void *context, const double *centre, const dou
     }
     for (ptrdiff_t a = 0; a < k; a++) mean_row[a] = 0.0;
     for (ptrdiff_t i = 0; i < N * d; i++)
-        for (ptrdiff_t a = 0; a < k; a++) mean_row[a] += rows[i * k + a] / (double)(N * d);
+        for (ptrdiff_t a = 0; a < k; a++) mean_row[a] += rows[i * k + a];
+    for (ptrdiff_t a = 0; a < k; a++) mean_row[a] /= (double)(N * d);
     if (form == OP_DEVIATION_ROWS)
         for (ptrdiff_t i = 0; i < N * d; i++)
             for (ptrdiff_t a = 0; a < k; a++) rows[i * k + a] -= mean_row[a];

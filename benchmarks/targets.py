@@ -46,7 +46,7 @@ class Row:
         shown, verdict = "–", "skipped"
         if self.ratios is not None:
             found = float(np.median(self.ratios))
-            shown = spread(self.ratios, 0 if found > 100 else 2)
+            shown = spread(self.ratios, 0 if found > 100 else 3 if found < 1 else 2)
             verdict = "met" if (found >= self.limit if self.sign == "≥" else found <= self.limit) else "**missed**"
         return f"| {self.what} | {self.sign} {self.limit:g} | {shown} | {'; '.join(filter(None, (verdict, self.note)))} |"
 

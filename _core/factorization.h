@@ -4,8 +4,8 @@
  * D_j = W_j W_j^H - W_{j+1}^H W_{j+1} for j = 1 ... N-1, D_0 = D_N = 0:
  *     value  L   = |R|^2/2 + a/4 sum_j |D_j|^2
  *     rows   G_j = (W_N ... W_{j+1})^H R (W_{j-1} ... W_1)^H + a (D_j W_j - W_j D_{j-1})
- * with |.| Frobenius norms. B_N = R, B_{j-1} = W_j^H B_j and P_j = W_j P_{j-1} give G_j = B_j P_{j-1}^H: 3 (N - 1) products, and 4 (N - 1)
- * more for the balancing.
+ * with |.| Frobenius norms. B_N = R, B_{j-1} = W_j^H B_j and P_j = W_j P_{j-1} give G_j = B_j P_{j-1}^H: 3 (N - 1) products; and for the
+ * balancing 2 (N - 1) more, and 2 (N - 1) of which half is computed.
  */
 #ifndef OP_FACTORIZATION_H
 #define OP_FACTORIZATION_H
@@ -20,12 +20,15 @@
 
 typedef void (*op_gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *, double *, int *);
 
+typedef void (*op_syrk)(char *, char *, int *, int *, double *, double *, int *, double *, double *, int *);
+
 typedef struct op_factors {
     ptrdiff_t depth, d;
     int is_complex;
     double balance;
     const double *target; /* (d, k) */
     op_gemm gemm;         /* dgemm or zgemm */
+    op_syrk syrk;         /* dsyrk or zherk */
 } op_factors;
 
 static size_t op_factorization_bytes(const op_factors *f)
@@ -82,6 +85,29 @@ static void op_product(const op_factors *f, int ha, const double *A, int hb, con
         op_small_real(f->d, ha, A, hb, B, alpha, beta, C);
 }
 
+/* D = W W^H - V^H V: half of it, and its mirror image, where BLAS computes it. */
+static void op_difference(const op_factors *f, const double *W, const double *V, double *D)
+{
+    if (f->d < OP_BLAS_ROWS) {
+        op_product(f, 0, W, 1, W, 1.0, 0.0, D);
+        op_product(f, 1, V, 0, V, -1.0, 1.0, D);
+        return;
+    }
+    int d = (int)f->d;
+    double one = 1.0, less = -1.0, zero = 0.0;
+    char half = 'L', flip = 'C', plain = 'N'; /* BLAS sees transposes: its lower half is our upper one */
+    f->syrk(&half, &flip, &d, &d, &one, (double *)W, &d, &zero, D, &d);
+    f->syrk(&half, &plain, &d, &d, &less, (double *)V, &d, &one, D, &d);
+    for (ptrdiff_t i = 0; i < f->d; i++)
+        for (ptrdiff_t j = 0; j < i; j++) {
+            if (f->is_complex) {
+                D[2 * (i * f->d + j)] = D[2 * (j * f->d + i)];
+                D[2 * (i * f->d + j) + 1] = -D[2 * (j * f->d + i) + 1];
+            } else
+                D[i * f->d + j] = D[j * f->d + i];
+        }
+}
+
 static double op_square(const double *x, ptrdiff_t size)
 {
     double sum[4] = {0.0, 0.0, 0.0, 0.0};
@@ -112,8 +138,7 @@ static int op_factorization(const void *context, const double *centre, const dou
     double loss = 0.5 * op_square(B, size), balance = 0.0;
     if (f->balance != 0.0)
         for (ptrdiff_t j = 0; j + 1 < N; j++) {
-            op_product(f, 0, W + j * size, 1, W + j * size, 1.0, 0.0, D + j * size);
-            op_product(f, 1, W + (j + 1) * size, 0, W + (j + 1) * size, -1.0, 1.0, D + j * size);
+            op_difference(f, W + j * size, W + (j + 1) * size, D + j * size);
             balance += op_square(D + j * size, size);
         }
     *value = loss + 0.25 * f->balance * balance;

@@ -3,7 +3,7 @@
 from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
-from scipy.linalg.cython_blas cimport dgemm, zgemm
+from scipy.linalg.cython_blas cimport dgemm, dsyrk, zgemm, zherk
 
 cdef extern from "evaluator.h":
     const char *OP_EVALUATOR_CAPSULE
@@ -17,12 +17,14 @@ cdef extern from "evaluator.h":
 cdef extern from "factorization.h":
     ctypedef void (*op_gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *, double *,
                              int *) noexcept nogil
+    ctypedef void (*op_syrk)(char *, char *, int *, int *, double *, double *, int *, double *, double *, int *) noexcept nogil
     ctypedef struct op_factors:
         Py_ssize_t depth, d
         int is_complex
         double balance
         const double *target
         op_gemm gemm
+        op_syrk syrk
     size_t op_factorization_bytes(const op_factors *f) nogil
     int op_factorization(const void *context, const double *centre, const double *deviations, int form, double *value,
                          double *mean_row, double *rows, void *workspace) noexcept nogil
@@ -59,6 +61,7 @@ cdef class Evaluator:
                 self.target[i * k + a] = target[i, a]
         f.depth, f.d, f.is_complex, f.balance, f.target = depth, d, k == 2 * d, balance, self.target
         f.gemm = <op_gemm>zgemm if k == 2 * d else <op_gemm>dgemm
+        f.syrk = <op_syrk>zherk if k == 2 * d else <op_syrk>dsyrk
         self.evaluator.evaluate = op_factorization
         self.evaluator.context = f
         self.evaluator.workspace_bytes = op_factorization_bytes(f)

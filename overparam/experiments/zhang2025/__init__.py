@@ -9,6 +9,7 @@ from overparam.experiments.zhang2025 import long_horizon as _long_horizon  # noq
 from overparam.experiments.zhang2025 import noise_averaging as _noise_averaging  # noqa: F401
 from overparam.experiments.zhang2025 import optimizers as _optimizers  # noqa: F401
 from overparam.experiments.zhang2025 import phase_boundary as _phase_boundary  # noqa: F401
+from overparam.experiments.zhang2025 import phase_diagram as _phase_diagram  # noqa: F401
 from overparam.experiments.zhang2025 import rounding as _rounding  # noqa: F401
 from overparam.experiments.zhang2025 import sampling as _sampling  # noqa: F401
 from overparam.experiments.zhang2025 import score_matching_vs_em as _score_matching_vs_em  # noqa: F401

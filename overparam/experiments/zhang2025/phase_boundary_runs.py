@@ -113,11 +113,12 @@ class Fate:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Gradient flow, or gradient descent where there is a step size, and the accuracy of both."""
+    """Gradient flow, or gradient descent where there is a step size, the accuracy of both, and records for each decade of time."""
 
     step_size: float | None = None
     tol: float = 1e-7
     rtol: float = 1e-6
+    records: float = RECORDS
 
     def fate(self, M: float, d: int, positions: np.ndarray, log_epsilon: float) -> Fate:
         """What becomes of parameters at ``M + exp(log_epsilon) * positions`` along the first axis."""
@@ -152,13 +153,14 @@ class Dynamics:
     def _run(self, start: State, horizon: float) -> Trajectory:
         decided = self.decided(start.d)
         if start.d > 1:
-            fast = float(start.centre @ start.centre) * np.log(10) / RECORDS / np.e  # growth between records where it is fastest, t = n/4
+            # growth between records where it is fastest, t = n/4
+            fast = float(start.centre @ start.centre) * np.log(10) / self.records / np.e
             traj = self._drive(start, horizon, lambda record: decided(record) or _across(record.state) < ACROSS,
-                               RECORDS * max(1.0, fast / NATS))
+                               self.records * max(1.0, fast / NATS))
             if traj.status != "converged" or regimes.count(traj) is not None:
                 return traj
             start = _on_line(traj.final_state)
-        return self._drive(start, horizon, self.decided(1), RECORDS)
+        return self._drive(start, horizon, self.decided(1), self.records)
 
     def _drive(self, start: State, horizon: float, stop: Callable[[Any], bool], for_a_decade: float) -> Trajectory:
         objective = self.objective(start.d)

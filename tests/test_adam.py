@@ -113,7 +113,8 @@ def test_deviations_that_it_would_not_move_are_refused():
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"beta1": 1.0}, r"beta1 must be"), ({"beta2": -0.1}, r"beta2 must be"), ({"eps": 0.0}, r"eps must be a finite number above 0"),
+    ({"beta1": 1.0}, r"beta1 must be a finite number not below 0 and below 1; got 1.0"), ({"beta2": -0.1}, r"beta2 must be"),
+    ({"eps": 0.0}, r"eps must be a finite number above 0"),
     ({"step_size": -1}, r"step_size must be"), ({"steps": 1.5}, r"steps must be"), ({"stop": 3}, r"stop must be"),
 ])
 def test_bad_settings(settings, message):

@@ -228,7 +228,7 @@ def test_batch_stop_and_observe():
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"momentum": 1.0}, r"momentum must be a finite number not below 0 and not above 1; got 1.0"),
+    ({"momentum": 1.0}, r"momentum must be a finite number not below 0 and below 1; got 1.0"),
     ({"momentum": -0.1}, r"momentum must be"), ({"nesterov": 1}, r"nesterov must be True or False; got 1"),
     ({"precondition": "x"}, r"precondition must be None or 'weights'.*got 'x'"), ({"step_size": 0}, r"step_size must be"),
     ({"steps": -1}, r"steps must be"), ({"record": 3}, r"record must be"),

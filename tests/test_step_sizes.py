@@ -76,6 +76,13 @@ def test_functions_that_return_no_step_size(name):
     assert run.status == "failed" and "step_size(7) must be" in run.message and run.steps.tolist() == [0, 5]
 
 
+@DRIVERS
+@pytest.mark.parametrize(("function", "said"), [(lambda: 0.1, "too many positional"), (lambda step, loss: 0.1, "'loss'")])
+def test_functions_of_other_than_one_argument(name, function, said):
+    with pytest.raises(ValueError, match=rf"step_size must be a number or a function of one argument.*step_size\(0\): .*{said}"):
+        drive(name, OBJ, function, 3)
+
+
 def test_a_pause_is_allowed():
     run = op.gradient_descent(OBJ, START, step_size=lambda step: 0.0 if step < 10 else 0.1, steps=20, record=op.every(5))
     assert_array_equal(run.final_state.deviations.shape, START.shape)

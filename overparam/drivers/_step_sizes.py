@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from overparam.objectives.base import Objective
 if TYPE_CHECKING:
     from overparam.trajectory import Trajectory
 
-__all__ = ["StepSizes", "check_precondition", "check_step_size", "factors_of", "resumed_step_size"]
+__all__ = ["StepSizes", "check_decay", "check_precondition", "check_step_size", "factors_of", "resumed_step_size"]
 
 _AT_ONCE = 4096  # values of a function computed ahead of a burst, some of which it may not use
 
@@ -22,8 +23,23 @@ def check_step_size(value: Any) -> float | Callable[[int], float]:
     """Return ``step_size=``: a number above 0, or a function of the step, which is tried at step 0."""
     if not callable(value):
         return check_positive(value, "step_size")
+    try:
+        inspect.signature(value).bind(0)
+    except TypeError as error:
+        raise ValueError(f"step_size must be a number or a function of one argument, the step; {value!r} cannot be called as "
+                         f"step_size(0): {error}"[:400]) from None
+    except ValueError:
+        pass  # some compiled functions do not say what they take
     _value(value, 0)
     return value
+
+
+def check_decay(value: Any, name: str) -> float:
+    """Return a finite float from 0 on and below 1."""
+    number = check_real(value, name)
+    if not 0.0 <= number < 1.0:
+        raise ValueError(f"{name} must be a finite number not below 0 and below 1; got {value!r}"[:200])
+    return number
 
 
 def _value(function: Callable[[int], float], step: int) -> float:

@@ -7,24 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_positive, check_real
+from overparam._validation import check_positive
+from overparam.drivers._absolute import check_followed, loss_of_differences, remark_on
 from overparam.drivers._gradients import Gradients
-from overparam.drivers._step_sizes import StepSizes, check_step_size, resumed_step_size
-from overparam.drivers.loop import Advance, Stepper, check_progress, check_steps, check_stop, for_each_start, run, start_of, steps_to_record
+from overparam.drivers._step_sizes import StepSizes, check_decay, check_step_size, resumed_step_size
+from overparam.drivers.loop import (
+    Advance,
+    Stepper,
+    check_objective,
+    check_progress,
+    check_steps,
+    check_stop,
+    for_each_start,
+    run,
+    start_of,
+    steps_to_record,
+)
 from overparam.objectives.base import Evaluation, Objective
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
 __all__ = ["adam"]
 
-_BELOW_ONE = float(np.nextafter(1.0, 0.0))
-
 
 class _Adam(Stepper):
     """Steps in Python; `moments` are the two running means, (n, d) each, after `step` steps."""
 
     def __init__(self, objective: Objective, sizes: StepSizes, beta1: float, beta2: float, eps: float, step: int,
-                 moments: tuple[np.ndarray, np.ndarray]) -> None:
+                 moments: tuple[np.ndarray, np.ndarray], remark: str) -> None:
+        self._remark = remark
         self._gradients, self._sizes = Gradients(objective), sizes
         self._beta1, self._beta2, self._eps = beta1, beta2, eps
         self._now = step, moments  # one assignment: Ctrl-C must not come between the two
@@ -65,6 +76,9 @@ class _Adam(Stepper):
     def time(self, step: int) -> float:
         return self._sizes.time(step)
 
+    def remark(self) -> str:
+        return self._remark
+
     def continuation(self) -> dict[str, Any]:
         step, (first, second) = self._now
         return {"moments": {"step": step, "first": first, "second": second}}
@@ -85,7 +99,8 @@ def adam(objective: Objective, params0: Any, *, step_size: float | Callable[[int
     objective : Objective
     params0 : (n, d) array or State
         The start, or a batch of starts. Adam moves absolute parameters: deviations are known to :math:`10^{-16}` of the distance from the
-        target, and a State whose deviations are below float64's range is refused.
+        target. A State of whose deviations nothing would be left, or that are below float64's range, is refused; where they lose more
+        than a thousandth, ``trajectory.message`` says how much.
     step_size, steps, record, stop, observe, progress
         As in :func:`overparam.gradient_descent`. The step size is about the distance that a coordinate moves in a step.
     beta1, beta2 : float
@@ -122,31 +137,31 @@ def adam(objective: Objective, params0: Any, *, step_size: float | Callable[[int
     ('completed', 1.99)
     """
     settings = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
-                "beta1": check_real(beta1, "beta1", minimum=0.0, maximum=_BELOW_ONE),
-                "beta2": check_real(beta2, "beta2", minimum=0.0, maximum=_BELOW_ONE), "eps": check_positive(eps, "eps"),
+                "beta1": check_decay(beta1, "beta1"), "beta2": check_decay(beta2, "beta2"), "eps": check_positive(eps, "eps"),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
+    check_followed(params0, lambda given: _in_full(check_objective(objective), given).deviations, "op.adam",
+                   "op.momentum or op.gradient_descent")
     return for_each_start(_run, objective, params0, **settings)
 
 
 def _in_full(objective: Objective, params0: Any) -> State:
     """The start in full coordinates, around the origin that the objective's plans measure from."""
     start = start_of(objective, params0)
-    if start.log_scale:
-        raise ValueError(f"params0 has deviations below float64's range (log_spread {start.log_spread:.6g}), in which op.adam, that moves "
-                         "absolute parameters, does not move them; use op.momentum or op.gradient_descent, or coincident parameters")
     return State(np.zeros(start.d), start.expand_gradient(start.coordinates), None, start.origin, layout=start.layout)
 
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, beta1: float, beta2: float,
          eps: float, record: Schedule, first_step: int = 0, moments: tuple[np.ndarray, np.ndarray] | None = None,
          **options: Any) -> Trajectory:
-    state = _in_full(objective, params0) if first_step == 0 else params0
+    state, lost = _in_full(objective, params0) if first_step == 0 else params0, 0.0
+    if first_step == 0 and isinstance(params0, State):
+        lost = loss_of_differences(params0, state.deviations)
     if moments is None:
         moments = np.zeros((state.n, state.d)), np.zeros((state.n, state.d))
     sizes = StepSizes(step_size)
-    stepper = _Adam(objective, sizes, beta1, beta2, eps, first_step, moments)
+    stepper = _Adam(objective, sizes, beta1, beta2, eps, first_step, moments, remark_on(lost))
     return run(stepper, objective, state, driver="adam", schedule=steps_to_record(record, steps, first_step),
                settings={**sizes.settings(), "steps": first_step + steps, "beta1": beta1, "beta2": beta2, "eps": eps,
                          "record": record.describe()}, **options)

@@ -10,6 +10,7 @@ import numpy as np
 
 from overparam._validation import check_choice, check_integer, check_rng
 from overparam.data_sets import DataSet
+from overparam.drivers._absolute import check_followed, loss_of_differences, remark_on
 from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers.loop import (
     Advance,
@@ -115,10 +116,10 @@ class _Epochs(_Batches):
 class _Minibatch(Stepper):
     """One batch a step, in full coordinates: the draws leave the span."""
 
-    def __init__(self, batches: _Batches, sizes: StepSizes, factors: np.ndarray | None, first_step: int) -> None:
+    def __init__(self, batches: _Batches, sizes: StepSizes, factors: np.ndarray | None, first_step: int, remark: str) -> None:
         self._batches, self._sizes = batches, sizes
         self._factors = None if factors is None else factors[:, None]
-        self._step = first_step
+        self._step, self._remark = first_step, remark
         self.evaluations = 0
 
     def look(self, state: State) -> Evaluation:
@@ -155,6 +156,9 @@ class _Minibatch(Stepper):
     def time(self, step: int) -> float:
         return self._sizes.time(step)
 
+    def remark(self) -> str:
+        return self._remark
+
     def continuation(self) -> dict[str, Any]:
         return self._batches.stored()
 
@@ -188,7 +192,11 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
     ----------
     objective : Objective
         One that has ``minibatch``, such as ScoreMatching.
-    params0, step_size, steps, precondition, record, stop, observe, progress
+    params0 : (n, d) array or State
+        The start, or a batch of starts. Steps move absolute parameters: a State of whose deviations nothing would be left when they are
+        added to its centre, or that are below float64's range, is refused; where they lose more than a thousandth,
+        ``trajectory.message`` says how much.
+    step_size, steps, precondition, record, stop, observe, progress
         As in :func:`overparam.gradient_descent`.
     batch_size : int
         Draws per step, at least 1.
@@ -242,18 +250,17 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
+    check_followed(params0, _rows, "op.sgd", "op.gradient_descent or op.momentum")
     return for_each_start(_run, objective, params0, **settings)
 
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, batch_size: int,
          rng: np.random.Generator, batches: str, precondition: str | None, record: Schedule, saved: dict[str, Any] | None = None,
          first_step: int = 0, **options: Any) -> Trajectory:
-    start = start_of(objective, params0)
-    if start.log_scale:
-        raise ValueError(f"params0 has deviations below float64's range (log_spread {start.log_spread:.6g}), in which op.sgd, that moves "
-                         "absolute parameters, does not move them; use op.gradient_descent, or coincident parameters")
+    start_of(objective, params0)
     # its checks are all that is used; the coordinates stay as they are, for moving the origin and back would round them
     state = State.of(State.of(params0).params)
+    lost = loss_of_differences(params0, _rows(params0)) if isinstance(params0, State) and first_step == 0 else 0.0
     saved = saved or {}
     if batches == "epochs":
         source: _Batches = _Epochs(objective, batch_size, rng, saved.get("position", 0))
@@ -263,8 +270,13 @@ def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int
     sizes = StepSizes(step_size)
     settings = {**sizes.settings(), "steps": first_step + steps, "batch_size": batch_size, "batches": batches,
                 "precondition": precondition, "record": record.describe()}
-    return run(_Minibatch(source, sizes, factors_of(objective, state.n, precondition), first_step), objective, state, driver="sgd",
-               schedule=steps_to_record(record, steps, first_step), settings=settings, **options)
+    stepper = _Minibatch(source, sizes, factors_of(objective, state.n, precondition), first_step, remark_on(lost))
+    return run(stepper, objective, state, driver="sgd", schedule=steps_to_record(record, steps, first_step), settings=settings, **options)
+
+
+def _rows(given: State) -> np.ndarray:
+    """The absolute parameters of a State, a row each."""
+    return given.expand(given.coordinates)
 
 
 def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None, stop: Callable | None = None,

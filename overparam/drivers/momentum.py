@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_real
-from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
+from overparam.drivers._step_sizes import StepSizes, check_decay, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers._velocity import VelocityStepper, resumed_velocities
 from overparam.drivers.loop import check_progress, check_steps, check_stop, for_each_start, run, start_of, steps_to_record
 from overparam.objectives.base import Objective
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
 __all__ = ["momentum"]
-
-_BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 def momentum(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, momentum: float = 0.9,
@@ -72,7 +69,7 @@ def momentum(objective: Objective, params0: Any, *, step_size: float | Callable[
     if not isinstance(nesterov, (bool, np.bool_)):
         raise ValueError(f"nesterov must be True or False; got {nesterov!r}"[:200])
     settings = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
-                "momentum": check_real(momentum, "momentum", minimum=0.0, maximum=_BELOW_ONE), "nesterov": bool(nesterov),
+                "momentum": check_decay(momentum, "momentum"), "nesterov": bool(nesterov),
                 "precondition": check_precondition(precondition),
                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                 "observe": check_observe(observe), "progress": check_progress(progress)}

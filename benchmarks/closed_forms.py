@@ -4,8 +4,9 @@
 
 Fifty ReLU neurons in 200 dimensions, whose products are the two of (n, n) by (n, d); and four real factors of 200 rows with a balancing
 term, with 3 (N - 1) products of (d, d) matrices and 4 (N - 1) more for the balancing, half of which are symmetric: the library computes
-their halves. A step is one of gradient descent, in the compiled loop. Peak is the best rate of dgemm at 1000 rows, in the same run: what the products alone would cost a library that lost nothing. The
-neuron's states live in the span of students and target, n + 1 coordinates, so that it may take less. PyTorch, where it is installed,
+their halves. A step is one of gradient descent, in the compiled loop. Peak is the best rate of dgemm at 1000 rows, in the same run: what
+the products alone would cost a library that lost nothing. The neuron's states live in the span of students and target, n + 1
+coordinates, so that it may take less. PyTorch, where it is installed,
 gets the same formulas, float64, one thread.
 """
 

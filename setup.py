@@ -76,6 +76,7 @@ class BuildCore(build_ext):
 
 extensions = [
     extension("cpu", headers=["cpu.h"]),
+    extension("envelopes", headers=["envelopes.h"]),
     extension("threads", sources=["pool"], headers=["threads.h"]),
     extension("score_matching", sources=KERNELS, headers=HEADERS),
     extension("descent", headers=["evaluator.h", "descent.h"]),

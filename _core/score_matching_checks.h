@@ -1,6 +1,6 @@
-/* What is evaluated rarely and serves to judge the gradient: its Stein form, and the majorants of the error bounds.
+/* What serves to judge the gradient: its Stein form, for tests, and the majorants of the error bounds, at every record and plan.
  *
- * Written as plain loops over the eight nodes of a chunk, which compilers vectorise; speed matters little here.
+ * What is rare is written as plain loops over the eight nodes of a chunk.
  */
 #ifndef OP_SCORE_MATCHING_CHECKS_H
 #define OP_SCORE_MATCHING_CHECKS_H
@@ -110,16 +110,11 @@ typedef struct op_distances {
     double *A, *B, *C; /* (n, OP_CHUNK) */
 } op_distances;
 
-/* V_i = sum_j w_j |mu_i - mu_j|, or the bound sqrt(|delta_i - u|^2 + sum_j w_j |delta_j - u|^2) on it */
+/* The bound sqrt(|delta_i - u|^2 + sum_j w_j |delta_j - u|^2) on V_i = sum_j w_j |mu_i - mu_j| */
 static void op_mean_distance(const op_job *job, const op_distances *d, ptrdiff_t i, const double *u,
                              const double *spread, double *V)
 {
-    const ptrdiff_t n = job->n, k = job->k, stride = job->stride;
-    if (n <= OP_PAIRWISE) {
-        OP_FOR_LANES V[l] = 0.0;
-        for (ptrdiff_t j = 0; j < n; j++) OP_FOR_LANES V[l] += job->w[j * stride + l] * d->pair[i * n + j];
-        return;
-    }
+    const ptrdiff_t k = job->k;
     OP_FOR_LANES V[l] = spread[l];
     for (ptrdiff_t a = 0; a < k; a++) OP_FOR_LANES {
         double gap = d->scaled[i * k + a] - u[a * OP_CHUNK + l];
@@ -144,41 +139,69 @@ static void op_mean_and_spread(const op_job *job, const op_distances *d, double 
         }
 }
 
+/* |mu_i - t| at a chunk's nodes */
+OP_INLINE void op_target_distance(const op_job *job, const op_distances *d, ptrdiff_t i, ptrdiff_t node, vec *apart)
+{
+    const op_measure *m = job->measure;
+    if (!m->targets) {
+        OP_FOR_PARTS apart[v] = op_splat(d->target[i]);
+        return;
+    }
+    OP_FOR_PARTS apart[v] = op_splat(0.0);
+    for (ptrdiff_t a = 0; a < job->k; a++) OP_FOR_PARTS {
+        vec entry = op_splat(job->centre[a] + job->delta[i * job->k + a]) - op_load(m->targets + a * m->inner + node + OP_AT(v));
+        apart[v] += entry * entry;
+    }
+    OP_FOR_PARTS apart[v] = op_sqrt(apart[v]);
+}
+
 static void op_majorants_chunk(const op_job *job, const op_distances *d, ptrdiff_t node, ptrdiff_t slot, double *u)
 {
     const op_measure *m = job->measure;
     const ptrdiff_t n = job->n, k = job->k, stride = job->stride;
-    double q[OP_CHUNK], U[OP_CHUNK], V[OP_CHUNK], spread[OP_CHUNK];
-    OP_FOR_LANES q[l] = fabs(m->weights[node + l] * job->outer_weight[slot]);
-    OP_FOR_LANES U[l] = 0.0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        double gap[OP_CHUNK];
-        OP_FOR_LANES gap[l] = 0.0;
-        for (ptrdiff_t a = 0; a < k && m->targets; a++) OP_FOR_LANES {
-            double entry = job->centre[a] - m->targets[a * m->inner + node + l] + job->delta[i * k + a];
-            gap[l] += entry * entry;
-        }
-        OP_FOR_LANES U[l] += job->w[i * stride + l] * (m->targets ? sqrt(gap[l]) : d->target[i]);
+    double spread[OP_CHUNK] = {0}, far[OP_CHUNK];
+    vec q[OP_PARTS], U[OP_PARTS];
+    OP_FOR_PARTS {
+        vec signed_q = op_load(m->weights + node + OP_AT(v)) * job->outer_weight[slot];
+        q[v] = op_max(signed_q, -signed_q);
+        U[v] = op_splat(0.0);
     }
-    OP_FOR_LANES job->sum_value[l] += q[l] * U[l] * U[l];
+    for (ptrdiff_t i = 0; i < n; i++) {
+        vec apart[OP_PARTS];
+        op_target_distance(job, d, i, node, apart);
+        OP_FOR_PARTS U[v] += op_load(job->w + i * stride + OP_AT(v)) * apart[v];
+    }
+    OP_FOR_PARTS {
+        double *to = job->sum_value + OP_AT(v);
+        op_store(to, op_load(to) + q[v] * U[v] * U[v]);
+    }
     if (n > OP_PAIRWISE) op_mean_and_spread(job, d, u, spread);
     for (ptrdiff_t i = 0; i < n; i++) {
-        double reach[OP_CHUNK], outside = 0.0;
+        vec reach[OP_PARTS], V[OP_PARTS];
+        double outside = 0.0;
         for (ptrdiff_t a = job->varying; a < k; a++) {
             double gap = job->outer_y[(a - job->varying) * OP_SLAB + slot] - job->delta[i * k + a];
             outside += gap * gap;
         }
-        OP_FOR_LANES reach[l] = outside;
-        for (ptrdiff_t a = 0; a < job->varying; a++) OP_FOR_LANES {
-            double gap = job->y[a * stride + l] - job->delta[i * k + a];
-            reach[l] += gap * gap;
+        OP_FOR_PARTS reach[v] = op_splat(outside);
+        for (ptrdiff_t a = 0; a < job->varying; a++) OP_FOR_PARTS {
+            vec gap = op_load(job->y + a * stride + OP_AT(v)) - op_splat(job->delta[i * k + a]);
+            reach[v] += gap * gap;
         }
-        op_mean_distance(job, d, i, u, spread, V);
-        OP_FOR_LANES {
-            double first = 2.0 * q[l] * job->w[i * stride + l] * U[l], second = first * V[l];
-            d->A[i * OP_CHUNK + l] += first;
-            d->B[i * OP_CHUNK + l] += second * sqrt(reach[l]);
-            d->C[i * OP_CHUNK + l] += second;
+        if (n <= OP_PAIRWISE) {
+            OP_FOR_PARTS V[v] = op_splat(0.0);
+            for (ptrdiff_t j = 0; j < n; j++) OP_FOR_PARTS
+                V[v] += op_load(job->w + j * stride + OP_AT(v)) * d->pair[i * n + j];
+        } else {
+            op_mean_distance(job, d, i, u, spread, far);
+            memcpy(V, far, sizeof far);
+        }
+        OP_FOR_PARTS {
+            double *A = d->A + i * OP_CHUNK + OP_AT(v), *B = d->B + i * OP_CHUNK + OP_AT(v), *C = d->C + i * OP_CHUNK + OP_AT(v);
+            vec first = 2.0 * q[v] * op_load(job->w + i * stride + OP_AT(v)) * U[v], second = first * V[v];
+            op_store(A, op_load(A) + first);
+            op_store(B, op_load(B) + second * op_sqrt(reach[v]));
+            op_store(C, op_load(C) + second);
         }
     }
 }

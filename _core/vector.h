@@ -82,6 +82,23 @@ OP_INLINE vec op_max(vec x, vec y)
 
 OP_INLINE vec op_min(vec x, vec y) { return op_select(OP_LESS(x, y), x, y); }
 
+OP_INLINE vec op_sqrt(vec x)
+{
+#if OP_X86_64 && OP_LANES == 8
+    return (vec)_mm512_sqrt_pd((__m512d)x);
+#elif OP_X86_64 && OP_LANES == 4
+    return (vec)_mm256_sqrt_pd((__m256d)x);
+#elif OP_X86_64 && OP_LANES == 2
+    return (vec)_mm_sqrt_pd((__m128d)x);
+#else
+    double lane[OP_LANES];
+    memcpy(lane, &x, sizeof lane);
+    for (int i = 0; i < OP_LANES; i++) lane[i] = sqrt(lane[i]);
+    memcpy(&x, lane, sizeof lane);
+    return x;
+#endif
+}
+
 /* Sum of the first `count` stored doubles, in a fixed order. */
 OP_INLINE double op_total(const double *p, int count)
 {

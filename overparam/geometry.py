@@ -12,17 +12,25 @@ falls at least like :math:`e^{-\|x-x^*\|^2/2}`. That bounds what a grid leaves o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from overparam._softmax import log_softmax
 from overparam.state import State
 
+if TYPE_CHECKING:
+    from overparam._core.envelopes import Envelopes
+
 __all__ = ["DROPPED", "Integrand", "align", "reduce_state"]
 
 _NEUTRAL = 1e-13  # a spread below this multiple of the widest one is rounding of the rotation, not an axis
 _ALIEN = 8 * np.finfo(np.float64).eps  # singular values below this, times the root of the number of rows, are rounding and dropped
 _FAINTEST = 1e-3  # a row counts for less the more its coordinates' own rounding is of it, down to this
+_FLAT = 0.01  # squared gradient of F that will do for a mode
+_COMPILED = 100_000  # n n k up to which envelopes are found by compiled loops; BLAS is faster above
+_PAIRS = 256  # means up to which all pairs are looked at
 DROPPED = 12.0  # what is dropped of a difference, in units of eps times its length times the root of the number of rows
 
 
@@ -153,6 +161,24 @@ class Integrand:
     distances: np.ndarray
     teacher: tuple[np.ndarray, np.ndarray] | None = None
 
+    @cached_property
+    def widest(self) -> np.ndarray:
+        """(n,) largest distance of each mean from another, or a little more."""
+        if len(self.params) <= _PAIRS:
+            return np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1)
+        return np.full(len(self.params), 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
+
+    @cached_property
+    def compiled(self) -> Envelopes | None:
+        """The same functions in compiled loops, where there are few means; None where there are many, or the functions are others."""
+        n, k = self.params.shape
+        if n * n * k > _COMPILED or type(self).slopes is not Integrand.slopes:
+            return None
+        from overparam._core.envelopes import Envelopes
+
+        arrays = (np.ascontiguousarray(array) for array in (self.params, self.deviations, self.weights, self.component))
+        return Envelopes(*arrays, self.share, np.ascontiguousarray(self.distances), self.widest)
+
     def slopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, w, and offsets for the Hessian."""
         tilt = self.deviations - self.deviations.mean(axis=0)
@@ -179,10 +205,12 @@ class Integrand:
         They need not be exact: the envelope there costs less than 0.5 % of the peak.
         """
         n, k = self.params.shape
-        x = np.repeat(self.component[None], n, axis=0) if start is None else start
+        x = np.repeat(self.component[None], n, axis=0) if start is None else np.ascontiguousarray(start)
+        if self.compiled is not None and self.compiled.steepest(x) < _FLAT:
+            return x
         best, gradient, w, off = self.slopes(x)
         for _ in range(100):
-            if (gradient**2).sum(axis=1).max() < 0.01:
+            if (gradient**2).sum(axis=1).max() < _FLAT:
                 break
             hessian = np.eye(k) + np.einsum("bn,bnk,bnl->bkl", w, off, off)
             step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
@@ -215,6 +243,11 @@ class Integrand:
         Q the normal tail, :math:`\Theta` what full lattices on the other axes add. Of the envelopes at the mode and at the mode moved to
         the edge the one that leaves less is taken. `axis`, `side`, `modes` and `steps` (k,) are as for :meth:`left_out`.
         """
+        if self.compiled is not None:
+            shape = len(edges), len(self.params)
+            tails, moments, centres = np.empty(shape), np.empty(shape), np.empty((*shape, len(steps)))
+            self.compiled.beyond(axis, side, edges, modes, steps, tails, moments, centres)
+            return tails, moments, centres
         from scipy.special import log_ndtr
 
         masses = _full_lattices(steps)[0]
@@ -257,10 +290,13 @@ class Integrand:
         """
         n, k = self.params.shape
         steps = np.zeros(k) if steps is None else steps
+        if self.compiled is not None:
+            rows, losses = np.empty((len(edges), n)), np.empty(len(edges))
+            self.compiled.left_out(axis, side, edges, modes, steps, rows, losses)
+            return rows, losses
         tails, moments, centres = self.beyond(axis, side, edges, modes, steps)
         rest = np.sqrt(_full_lattices(steps)[1][np.arange(k) != axis].sum())
-        widest = np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1) if n <= 256 \
-            else np.full(n, 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
+        widest = self.widest
         unseen = 0.1 * (10 + 10.9 * np.sqrt(k) + self.distances.max())
         arms = 1.1 * (np.linalg.norm(self.params[:, None] - centres[:, None], axis=-1) + rest) + unseen  # (E, i, l)
         weighted = tails[:, None, :] * (1.1 + widest[:, None] * arms) + 1.1 * widest[:, None] * moments[:, None, :]
@@ -276,6 +312,11 @@ class Integrand:
         """
         outermost = (side * modes[:, axis]).max()
         edges = side * (outermost + np.arange(2.0, 16.0, 0.25))
+        if self.compiled is not None and type(self).left_out is Integrand.left_out:
+            rows = np.empty(len(self.params))
+            none = np.zeros(self.params.shape[1]) if steps is None else steps
+            index, loss = self.compiled.reach(axis, side, edges, modes, none, np.ascontiguousarray(targets), loss_target, rows)
+            return float(edges[index]), rows, loss
         chunk = max(1, 100_000 // len(self.params) ** 2)
         for first in range(0, len(edges), chunk):
             rows, losses = self.left_out(axis, side, edges[first:first + chunk], modes, steps)

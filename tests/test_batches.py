@@ -1,0 +1,82 @@
+"""Batches of starts: every run is, to the last bit, the run that its start makes alone."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import overparam as op
+from overparam._core import descent
+from overparam.objectives.quadrature_plan import QuadraturePlan
+
+RECORD = op.log_spaced(12)
+
+
+def objective(kind, d):
+    if kind == "mixture":
+        return op.ScoreMatching(op.GaussianMixture([np.zeros(d), np.ones(d)]), rule=op.Auto(tol=1e-6))
+    if kind == "KL":
+        return op.KLDivergence(op.Gaussian(np.zeros(d)), rule=op.Auto(tol=1e-8))
+    return op.ScoreMatching(op.Gaussian(np.zeros(d)), rule=op.Auto(tol=1e-8))
+
+
+def same(run, other):
+    for name in ("steps", "loss", "loss_error", "grad_norm", "params"):
+        assert_array_equal(getattr(run, name), getattr(other, name))
+    assert (run.status, run.message, run.evaluations) == (other.status, other.message, other.evaluations)
+
+
+@pytest.mark.parametrize(("kind", "d"), [("one", 1), ("one", 2), ("one", 3), ("mixture", 1), ("KL", 2)])
+def test_each_run_is_its_own(kind, d):
+    starts = np.random.default_rng(d).normal(size=(4, 4, d)) * np.array([0.01, 0.5, 1.0, 1.5])[:, None, None]
+    obj, settings = objective(kind, d), {"step_size": 0.05, "steps": 120, "record": RECORD}
+    batch = op.gradient_descent(obj, starts, **settings)
+    backwards = op.gradient_descent(obj, starts[::-1], **settings)[::-1]
+    for run, again, start in zip(batch, backwards, starts, strict=True):
+        same(run, again)
+        same(run, op.gradient_descent(obj, start, **settings))
+
+
+def test_statuses_are_their_own():
+    starts = [[[0.5], [-0.4]], [[80.0], [-80.0]], [[0.5], [-0.4]]]
+    obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8, max_nodes=300))
+    runs = op.gradient_descent(obj, starts, step_size=0.05, steps=50, stop=lambda record: record.loss < 0.02)
+    assert [run.status for run in runs] == ["converged", "too_hard", "converged"]
+    same(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_where_a_burst_pauses_does_not_matter(d, monkeypatch):
+    """Compiled steps stop for the clock; the plan's axes are turned here, and going in and out of them rounds."""
+    start = np.random.default_rng(d).normal(size=(5, d))
+    obj, settings = objective("one", d), {"step_size": 0.05, "steps": 60, "record": op.every(60)}
+    whole = op.gradient_descent(obj, start, **settings)
+    burst, pieces = QuadraturePlan.burst, []
+
+    def hasty(self, state, step_size, steps, ceiling):
+        pieces.append(min(steps, 1 + len(pieces) % 3))
+        return burst(self, state, step_size, pieces[-1], ceiling)
+
+    monkeypatch.setattr(QuadraturePlan, "burst", hasty)
+    hurried = op.gradient_descent(obj, start, **settings)
+    assert len(pieces) > 25
+    assert_array_equal(hurried.params, whole.params)
+    assert_array_equal(hurried.loss, whole.loss)
+
+
+def test_a_burst_returns_in_time():
+    """However long its steps: at least one, and then when the time is up."""
+    obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]), rule=op.GaussHermite(100))
+    state = obj.start(np.random.default_rng(0).normal(size=(30, 2)))
+    plan = obj.plan(state)
+    capsule, _, box = plan.compiled
+    centre, deviations = plan.enter(state)
+    limits = (False, *box, np.zeros(30), -np.inf, np.inf)
+    args = (capsule, centre, deviations, 1e-9, 10**9, *limits)
+    began = time.process_time()
+    done, reason, _ = descent.burst(*args, seconds=0.05)
+    assert 1 <= done < 10**6
+    assert reason == descent.REASONS["done"]
+    assert time.process_time() - began < 1.0
+    assert descent.burst(*args, seconds=0.0)[0] == 1

@@ -37,14 +37,15 @@ def table(store: Store) -> Dataset:
     axes = store.grid.axes
     dims = ("point",) if axes is None else tuple(axes)
     shape = (len(store),) if axes is None else tuple(map(len, axes.values()))
+    coordinates = _coordinates(store)
     data: dict[str, Any] = {}
     for name in dict.fromkeys(name for one in found.values() for name in one):
         values = _stacked({index: one[name] for index, one in found.items() if name in one}, len(store))
         more = tuple(f"{name}_axis{i}" for i in range(1, values.ndim))
-        data[_free(name, dims)] = ((*dims, *more), values.reshape(*shape, *values.shape[1:]))
+        data[_free(name, coordinates)] = ((*dims, *more), values.reshape(*shape, *values.shape[1:]))
     flags = {"flag_values": np.array([MISSING, DONE, FAILED], dtype=np.int8), "flag_meanings": "missing done failed"}
-    data[_free("state", (*dims, *data))] = (dims, state.reshape(shape), flags)
-    return xarray.Dataset(data, coords=_coordinates(store), attrs=_attributes(store))
+    data[_free("state", {*coordinates, *data})] = (dims, state.reshape(shape), flags)
+    return xarray.Dataset(data, coords=coordinates, attrs=_attributes(store))
 
 
 def for_netcdf(data: Dataset) -> Dataset:

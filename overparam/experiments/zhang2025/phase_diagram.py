@@ -147,10 +147,11 @@ class PhaseDiagramResult(StoppableResult):
             ends = k in (2, n)
             values = found.middle - M**2
             values[(values < self.log_epsilon[0] - step) | (values > self.log_epsilon[-1] + step)] = np.nan
-            ax.plot(M, values, color="white" if k > 2 else "#D55E00", linestyle="-" if ends else ":", linewidth=1.4 if ends else 0.9,
-                    label=rf"$\ln\varepsilon=-M^2{found.middle:+.2f}$ ($k\geq{k}$ below)" if ends else None)
+            label = rf"$\ln\varepsilon=-M^2{found.middle:+.2f}$" + (f": below, all {n}" if k == n else ": above, one")
+            ax.plot(M, values, color="black" if k > 2 else plotting.COLOURS[1], linestyle="-" if ends else ":",
+                    linewidth=1.4 if ends else 0.9, label=label if ends else None)
         if ax.lines:
-            ax.legend(fontsize="x-small", loc="lower left", facecolor="0.35", labelcolor="white", framealpha=0.9, edgecolor="none")
+            ax.legend(fontsize="small", loc="lower left", framealpha=0.9, edgecolor="none")
 
     def to_xarray(self) -> Dataset:
         """Return k over profile, M and log_epsilon, and the constants of the lines over profile and k."""

@@ -236,6 +236,10 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
         elif name in tables:
             raise ValueError(f"{source}: table [{name}] is of no use: {call.kind} takes no {name}")
     settings["objective"] = call.settings()
+    t = settings.get("teacher", {}).get("t")
+    if t and "times" in takes:
+        raise ValueError(f"{source}: [teacher] t must be 0, or left out, with [objective] kind = \"{call.kind}\", which has times of its "
+                         f"own; got {t!r}. Add it to each of them if that is what you mean")
     with place.errors():
         made = call.make(**parts)
     if hasattr(made, "noise_time") and settings.get("teacher", {}).get("t"):

@@ -222,6 +222,9 @@ def test_arguments_of_noise_are_the_teachers_own(monkeypatch):
     ('teacher = {kind = "Gaussian"}\n' + START, ["[teacher] needs mean"]),
     ('teacher = {kind = "Gaussian", mean = "far"}\n' + START, ["[teacher] mean must hold real numbers"]),
     ('teacher = {kind = "Gaussian", mean = [0.0], t = "late"}\n' + START, ["[teacher] t must be a number; got 'late'"]),
+    ('teacher = {kind = "Gaussian", mean = [0.0], t = 0.5}\n' + START
+     + '[objective]\nkind = "TimeAveraged"\ntimes = [0.1]\ntime_weights = [1.0]',
+     ["[teacher] t must be 0, or left out", '"TimeAveraged"', "got 0.5"]),
     ('teacher = {kind = "Gaussian", mean = [0.0], t = -1.0}\n' + START, ["[teacher] t must be", "got -1"]),
     (WHOLE + "[objective]\nt = 1.0", ["[objective] key 't'", "Known: kind, weights"]),
     (WHOLE + "[objective]\nweights = [0.5, 0.4]", ["[objective] weights must sum to 1"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -238,9 +240,25 @@ def test_time_quadrature_means(weight, mean):
     assert time_quadrature(0.0)[0].tolist() == [0.0]
 
 
+def test_weights_of_one_time_at_a_time():
+    for weight in (math.exp, lambda t: math.exp(t), lambda t: float(np.exp(t)) if t < 9 else 0.0):
+        assert_allclose(time_quadrature(2.5, weight, 8)[1], time_quadrature(2.5, np.exp, 8)[1], rtol=1e-14)
+    assert_array_equal(time_quadrature(2.5, lambda t: 3, 8)[1], time_quadrature(2.5, "uniform", 8)[1])
+
+
+@pytest.mark.parametrize("factor", [1e-100, 1e99])
+def test_the_scale_of_time_weights_is_that_of_the_loss(factor):
+    plain, scaled = (op.TimeAveraged(TEACHER, TIMES, np.multiply(LAMBDAS, one)) for one in (1.0, factor))
+    one, other = plain.estimate(GENERIC), scaled.estimate(GENERIC)
+    assert_allclose([other.value, other.value_error], np.multiply(factor, [one.value, one.value_error]), rtol=1e-9)
+    assert_allclose(other.grad, factor * one.grad, rtol=0, atol=1e-9 * factor)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (dict(times=[-1.0], time_weights=[1.0]), "times must be numbers from 0"), (dict(times=[0.0, 1.0], time_weights=[1.0]), "1 entries"),
     (dict(times=[0.0], time_weights=[0.0]), "not all 0"), (dict(times=[0.0], time_weights=[-1.0]), "not below 0"),
+    (dict(times=[0.0, 1.0], time_weights=[1e308, 1e308]), r"time_weights must sum to a number from 1e-100 to 1e\+100.*sum to inf"),
+    (dict(times=[0.0, 1.0], time_weights=[1e-320, 0.0]), r"time_weights must sum to a number from 1e-100 .*sum to .*e-321"),
     (dict(times=[0.0], time_weights=[1.0], rule=3), "rule must be"), (dict(times=0.0, time_weights=[1.0]), "times"),
 ])
 def test_bad_arguments(arguments, message):
@@ -253,6 +271,11 @@ def test_more_bad_arguments():
         op.TimeAveraged(op.DataSet([[0.0], [1.0]]), [0.1], [1.0])
     with pytest.raises(ValueError, match="weight must be a function"):
         op.TimeAveraged.over(TEACHER, 1.0, weight=lambda t: -t)
+    for weight in (lambda t: "x", lambda t: None, lambda t: [1.0, 2.0], lambda t: 1j, lambda: 1.0, lambda t: "x" + t):
+        with pytest.raises(ValueError, match=r"weight must be a function of a .* array of times, or of one"):
+            op.TimeAveraged.over(TEACHER, 1.0, weight=weight)
+    with pytest.raises(ValueError, match="weight"):
+        op.TimeAveraged.over(TEACHER, 1.0, weight=lambda t: math.inf)
     with pytest.raises(ValueError, match="uniform"):
         op.TimeAveraged.over(TEACHER, 1.0, weight="unifrom")
     with pytest.raises(ValueError, match="params"):

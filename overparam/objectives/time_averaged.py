@@ -30,6 +30,8 @@ TIME_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exp(2t)": lambda t: np.exp(2 * t),
 }
 
+_LEAST = 1e-100  # sum of time weights: losses of 1e-50 and 1e50 times as much, and their squares, are still normal numbers
+
 
 def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 16) -> tuple[np.ndarray, np.ndarray]:
     r"""Times and weights of the Gauss–Legendre rule for a mean over :math:`[0,T]`: :math:`\int_0^T\lambda f\,dt/\int_0^T\lambda\,dt`.
@@ -40,7 +42,7 @@ def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 1
         Largest noise time, at least 0; at 0 one time is left, 0.
     weight : str or callable
         :math:`\lambda(t)\ge0` up to a factor: "uniform", "1-exp(-2t)" (the variance of the noise, as in denoising losses of unit
-        weight for the noise), "exp(2t)", or a function of a (K,) array of times.
+        weight for the noise), "exp(2t)", or a function of a (K,) array of times, or of one time.
     nodes : int
         K, at least 1.
 
@@ -52,7 +54,7 @@ def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 1
     Raises
     ------
     ValueError
-        If an argument is out of range, or a weight is negative, not finite, or 0 at all nodes.
+        If an argument is out of range, or a weight is no number, negative, not finite, or 0 at all nodes.
 
     Examples
     --------
@@ -68,12 +70,31 @@ def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 1
         return np.zeros(1), np.ones(1)
     x, q = np.polynomial.legendre.leggauss(nodes)
     times = T * (x + 1) / 2
-    found = check_array(np.asarray(density(times)) * np.ones(nodes), "weight(t)", ndim=1)
-    if len(found) != nodes or found.min() < 0 or not found.max() > 0:
-        raise ValueError("weight must be a function of a (K,) array of times, with values not below 0 and not all 0; it returned "
-                         f"{found.tolist()}"[:200])
+    found = _densities(density, times)
+    if found.min() < 0 or not found.max() > 0:
+        raise ValueError("weight must be a function of a (K,) array of times, or of one, with values not below 0 and not all 0; it "
+                         f"returned {found.tolist()}"[:240])
     weights = q * (found / found.max())
     return times, weights / weights.sum()
+
+
+def _densities(density: Callable, times: np.ndarray) -> np.ndarray:
+    """(K,) values of a function of all times at once, or else of one after the other."""
+    try:
+        found = np.asarray(density(times))
+        whole = found.dtype.kind in "biuf" and found.shape in ((), times.shape)
+    except (TypeError, ValueError):  # as math.exp(t) says of an array, and `if t < 1`
+        whole = False
+    if not whole:
+        try:
+            found = np.asarray([density(float(t)) for t in times])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"weight must be a function of a (K,) array of times, or of one; neither could be evaluated: {error}"[:300]) \
+                from error
+    if found.dtype.kind not in "biuf" or found.shape not in ((), times.shape):
+        raise ValueError(f"weight must be a function of a (K,) array of times, or of one, that returns a number for each; got "
+                         f"{found.tolist()!r}"[:240])
+    return check_array(found * np.ones(len(times)), "weight(t)", ndim=1)
 
 
 class _AtTime(Expectation):
@@ -104,7 +125,7 @@ class TimeAveraged(Expectation):
     times : (K,) array
         :math:`t_k\ge0`, at most 300.
     time_weights : (K,) array
-        :math:`\lambda_k\ge0`, not all 0. They need not sum to 1: the loss is their sum as it stands.
+        :math:`\lambda_k\ge0`. They need not sum to 1, for the loss is the sum as it stands, but to something from 1e-100 to 1e100.
     weights : (n,) array, optional
         The student's mixture weights, fixed; equal by default.
     rule : Rule, optional
@@ -153,6 +174,11 @@ class TimeAveraged(Expectation):
             raise ValueError(f"time_weights has {len(time_weights)} entries and times {len(times)}: one weight per time is needed")
         if time_weights.min() < 0 or not time_weights.max() > 0:
             raise ValueError(f"time_weights must be numbers not below 0 and not all 0; got {time_weights.tolist()}"[:300])
+        with np.errstate(over="ignore"):
+            total = float(time_weights.sum())
+        if not _LEAST <= total <= 1 / _LEAST:
+            raise ValueError(f"time_weights must sum to a number from {_LEAST:g} to {1 / _LEAST:g}, for the loss is that much of score "
+                             f"matching and must stay in float64's range; they sum to {total:g}: {time_weights.tolist()}"[:300])
         super().__init__(teacher, weights=weights, rule=rule)
         self._times, self._time_weights = times, time_weights
         for array in (times, time_weights):

@@ -95,8 +95,10 @@ cdef const op_kernels *_kernels = op_score_matching(op_path_choose(&_refused))
 
 cdef op_gemm dgemm() except NULL:
     """SciPy's BLAS, imported when it is first wanted: `import overparam` stays light."""
+    from overparam._threads import settle_blas
     from scipy.linalg import cython_blas
 
+    settle_blas()
     capsule = cython_blas.__pyx_capi__["dgemm"]
     return <op_gemm>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 

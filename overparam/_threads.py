@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from types import TracebackType
 from typing import Any
 
 from overparam._core import threads as _pool
 from overparam._validation import check_integer
 
-__all__ = ["thread_facts", "threads"]
+__all__ = ["settle_blas", "thread_facts", "threads"]
 
 _VARIABLE = "OVERPARAM_THREADS"
+_held: Any = None  # threadpoolctl's memory of what BLAS had, while it is held to one thread
 
 
 class threads:
@@ -23,8 +25,8 @@ class threads:
     ``OVERPARAM_THREADS`` said when overparam was imported. Sweeps over many runs always take one thread a run. A call that comes
     while the threads are at work for another one does without them.
 
-    Products of large n·d are BLAS's, which may have threads of its own: set ``OPENBLAS_NUM_THREADS=1`` (or what your BLAS reads) with
-    more than one here.
+    Products of large n·d are BLAS's, which may have threads of its own. They and these would get in each other's way: while `count` is
+    above 1, and from the first such evaluation on, BLAS is held to one thread in this process.
 
     Parameters
     ----------
@@ -57,15 +59,30 @@ class threads:
         self._before = _pool.count()
         self.count = count if _pool.SUPPORTED else 1
         _pool.set_count(self.count)
+        settle_blas()
 
     def __enter__(self) -> threads:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         _pool.set_count(self._before)
+        settle_blas()
 
     def __repr__(self) -> str:
         return f"threads({self.count})"
+
+
+def settle_blas() -> None:
+    """Hold BLAS to one thread where kernels use it and have threads of their own; else let go of it."""
+    global _held
+    alone = _pool.count() > 1 and "scipy.linalg.cython_blas" in sys.modules
+    if alone and _held is None:
+        import threadpoolctl
+
+        _held = threadpoolctl.threadpool_limits(1, user_api="blas")
+    elif _held is not None and not alone:
+        _held.restore_original_limits()
+        _held = None
 
 
 def thread_facts() -> dict[str, Any]:

@@ -226,6 +226,25 @@ class TestSetting:
         assert run.stdout.splitlines()[0] == str(count)
         assert words in run.stdout
 
+    def test_blas_is_held_to_one_thread(self):
+        """Only in the meantime."""
+        import threadpoolctl
+
+        CASES["BLAS"]()  # loads it
+
+        def own():
+            return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+
+        before = own()
+        with op.threads(2):
+            assert set(own()) == {1}
+            with op.threads(3):
+                assert set(own()) == {1}
+            assert set(own()) == {1}
+            with op.threads(1):
+                assert own() == before
+        assert own() == before
+
     def test_sweeps_take_one_thread_a_run(self):
         from overparam.experiments.running import in_parallel
 

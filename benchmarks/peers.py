@@ -26,7 +26,7 @@ def start(M: float, n: int = 5, d: int = 3, seed: int = 0) -> np.ndarray:
 
 
 def grid_axes() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Nodes and weights of each axis of the fixed grid, 64×3×3 Gauss–Hermite (accurate to 1e-2 on the M=6 run)."""
+    """Nodes and weights of each axis of the fixed grid, 64×3×3 Gauss–Hermite, without an error estimate."""
     axes = [np.polynomial.hermite_e.hermegauss(order) for order in (64, 3, 3)]
     return [(nodes, weights / weights.sum()) for nodes, weights in axes]
 

@@ -17,6 +17,7 @@ __all__ = ["Covariance", "CovarianceGaussian", "closed_state"]
 
 _ASYMMETRY = 1e-12  # of the largest entry: what a product of rounded matrices leaves of symmetry
 _SINGULAR = 8 * np.finfo(np.float64).eps  # times the dimension, of the largest eigenvalue: a smaller one is rounding
+_LEAST = 1e-20  # least eigenvalue, and part of the largest one: rounding of scores is 1e-6 for tiny ones, and all beyond
 _LEAVES = 64 * np.finfo(np.float64).eps  # of the largest eigenvalue: a direction that moves out of a space by less stays in it
 
 
@@ -38,7 +39,8 @@ class Covariance:
         Raises
         ------
         ValueError
-            If the shape does not fit, an entry is not finite, the matrix is not symmetric, or an eigenvalue is not above 0.
+            If the shape does not fit, an entry is not finite, the matrix is not symmetric, an eigenvalue is not above 0,
+            or eigenvalues or their ratio are outside 1e-20 to 1e20.
         """
         matrix = check_array(value, name, ndim=(0, 1, 2))
         if matrix.ndim == 0 and d == 1:
@@ -59,6 +61,9 @@ class Covariance:
         if not smallest > (0.0 if matrix.ndim == 1 else _SINGULAR * d * largest):
             raise ValueError(f"{name} must have eigenvalues above 0 (a singular one has no density); the smallest is {smallest:.6g}, the "
                              f"largest {largest:.6g}")
+        if not (_LEAST <= smallest and largest <= 1 / _LEAST and _LEAST * largest <= smallest):
+            raise ValueError(f"{name} must have eigenvalues from {_LEAST:g} to {1 / _LEAST:g}, the largest up to {1 / _LEAST:g} times the "
+                             f"smallest (nothing can be bounded in double precision beyond); got {smallest:.6g} to {largest:.6g}")
         matrix = matrix.copy()
         matrix.flags.writeable = False
         return cls(matrix)
@@ -98,6 +103,10 @@ class Covariance:
 
     def inside(self, basis: np.ndarray) -> Covariance:
         """The covariance of the coordinates in a `basis` (d, k) of a space that it maps to itself."""
+        if self.diagonal:
+            values = self.matrix[np.abs(basis).argmax(axis=0)]
+            if ((basis == 0) | (self.matrix[:, None] == values)).all():  # eigenvectors
+                return Covariance(values)
         matrix = basis.T @ (self.matrix[:, None] * basis if self.diagonal else self.matrix @ basis)
         return Covariance.of((matrix + matrix.T) / 2, basis.shape[1])
 
@@ -120,7 +129,8 @@ class CovarianceGaussian(Frozen, Teacher):
     Raises
     ------
     ValueError
-        If `mean` is not a finite real vector, or `covariance` is asymmetric, singular, not finite or of another size.
+        If `mean` is not a finite real vector, or `covariance` is asymmetric, singular, not finite, of another size, or has eigenvalues,
+        or ratios of them, outside 1e-20 to 1e20.
 
     Notes
     -----
@@ -207,6 +217,16 @@ def closed_state(state: State, shape: Covariance) -> State:
     basis = state.basis
     scale = float(np.abs(shape.modes[0]).max())
     front = basis
+    if shape.diagonal:  # the sum of its parts in the eigenspaces: eigenvectors, which round nothing
+        parts = _parts(basis, shape.matrix)
+        if sum(axes.shape[1] for _, axes in parts) < state.d:
+            basis, column = np.zeros((state.d, sum(axes.shape[1] for _, axes in parts))), 0
+            for group, axes in parts:
+                basis[group, column:column + axes.shape[1]] = axes
+                column += axes.shape[1]
+            return State(centre=state.expand_gradient(state.centre) @ basis, deviations=state.expand_gradient(state.deviations) @ basis,
+                         basis=basis, origin=state.origin)
+        return State(centre=state.expand_gradient(state.centre), deviations=state.expand_gradient(state.deviations), origin=state.origin)
     while front.shape[1] and basis.shape[1] < state.d:
         image = shape.times(front.T).T / scale
         for _ in range(2):  # once more for what rounding left of the first
@@ -222,3 +242,18 @@ def closed_state(state: State, shape: Covariance) -> State:
         return state
     return State(centre=np.append(state.centre, np.zeros(more)), deviations=np.pad(state.deviations, ((0, 0), (0, more))),
                  basis=np.ascontiguousarray(basis), origin=state.origin)
+
+
+def _parts(basis: np.ndarray, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each eigenspace of a diagonal the coordinates in it, and orthonormal axes in these of what `basis` (d, k) has there."""
+    found, (_, place) = [], np.unique(values, return_inverse=True)
+    order, least = np.argsort(place, kind="stable"), _LEAVES * np.sqrt(len(values))
+    for group in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
+        if len(group) == 1:
+            axes = np.ones((1, int(np.linalg.norm(basis[group]) > least)))
+        else:
+            axes, sizes, _ = np.linalg.svd(basis[group], full_matrices=False)
+            axes = axes[:, sizes > least]
+        if axes.shape[1]:
+            found.append((group, axes))
+    return found

@@ -48,54 +48,107 @@ class Envelopes(Integrand):
 
 @dataclass(frozen=True, eq=False)
 class Whitened:
-    """A covariance in axes z: columns of `root` (k, k) are A, of `target` (k, k) are R."""
+    r"""A covariance in those axes z that have nodes: columns of `root` (k, a) are those of A, of `target` (k, a) those of R.
+
+    Attributes
+    ----------
+    root, target : (k, a) arrays
+    leading : int
+        How many axes the weights depend on; they come first, and `frame` (k, leading) has them as columns.
+    rest : float
+        :math:`\|R_{rest}\|_F^2` of the axes without nodes: what they add to the loss.
+    rank : int
+        How many axes the differences of the means extend over: more than `leading` where a frame does not serve a state.
+    dropped : float
+        Largest difference along axes that the weights are taken not to depend on, as a part of the largest one.
+    nearest : float
+        Cosine of the largest angle between the frame and the one that it follows.
+    """
 
     root: np.ndarray
     target: np.ndarray
+    leading: int
+    frame: np.ndarray
+    rest: float = 0.0
+    rank: int = 0
+    dropped: float = 0.0
+    nearest: float = 1.0
 
     @classmethod
     def of(cls, shape: Covariance, deviations: np.ndarray) -> Whitened:
-        """Axes aligned with the differences of `deviations` (n, k) after whitening, widest first."""
+        """All axes, aligned with the differences of `deviations` (n, k) after whitening, widest first."""
         k = deviations.shape[1]
         turn = align(shape.apply(np.sqrt, deviations), np.zeros((1, k)))
-        rows = np.ascontiguousarray(turn.T)
-        root = shape.apply(np.sqrt, rows).T
-        return cls(root, shape.apply(lambda values: (values - 1) / np.sqrt(values), rows).T)
+        return cls(*_columns(shape, turn), k, turn, rank=k)
 
-    def turned(self, turn: np.ndarray) -> Whitened:
-        """The same with other axes: `turn` (k, k) orthogonal, from the right."""
-        return Whitened(self.root @ turn, self.target @ turn)
+    @classmethod
+    def spanning(cls, shape: Covariance, deviations: np.ndarray, like: np.ndarray | None = None, extra: int | None = None) -> Whitened:
+        r"""Axes of the span of the whitened differences of `deviations` (n, k), and those that carry squares into the rows.
+
+        A row's :math:`\langle\mu_i-v,D\rangle(x-\mu_i)` is quadratic in a coordinate :math:`z_o` outside the span only through
+        :math:`A_o^\top\Sigma^{-1}(\mu_i-v)`: axes on which that vanishes enter linearly, and their mean, z = 0, is exact. The others are
+        no more than the span has. With `like` (k, r) the frame is the one of the span that is nearest to it, and there are `extra` axes
+        of the second kind, perhaps of length 0.
+        """
+        k, centred = deviations.shape[1], deviations - deviations.mean(axis=0)
+        peak = np.abs(centred).max()
+        centred = centred / peak if peak > 0 else centred
+        frame, rank, dropped, nearest = _span(shape.apply(np.sqrt, centred), like)
+        lengths = np.linalg.norm(centred, axis=1)
+        crossed = centred[lengths > 0] / lengths[lengths > 0, None]
+        squares = np.zeros((k, 0))
+        if len(crossed) and frame.shape[1] < k:
+            crossed = shape.apply(lambda values: values**-0.5, crossed)
+            for _ in range(2):
+                crossed = crossed - crossed @ frame @ frame.T
+            _, sizes, rows = np.linalg.svd(crossed, full_matrices=False)
+            most = min(k - frame.shape[1], rank)
+            squares = rows[:most][sizes[:most] > 1e-14 * shape.modes[0].min() ** -0.5].T
+        if extra is not None:
+            squares = np.pad(squares[:, :extra], ((0, 0), (0, max(0, extra - squares.shape[1]))))
+        root, target = _columns(shape, np.concatenate([frame, squares], axis=1))
+        values = shape.modes[0]
+        rest = max(0.0, float(((values - 1) ** 2 / values).sum() - (target**2).sum())) if root.shape[1] < k else 0.0
+        return cls(root, target, frame.shape[1], frame, rest, rank, dropped, nearest)
 
     @property
     def sizes(self) -> tuple[float, float]:
-        """Spectral norms of A and R."""
+        """Spectral norms of A and R, on the axes with nodes."""
         return float(np.linalg.norm(self.root, 2)), float(np.linalg.norm(self.target, 2))
 
-    def flat(self, deviations: np.ndarray) -> np.ndarray:
-        """(k,) which axes the weights do not depend on."""
-        spreads = np.ptp(deviations @ self.root, axis=0)
-        return spreads <= _FLAT * spreads.max()
+    def spreads(self, deviations: np.ndarray) -> np.ndarray:
+        """(leading,) extents of the whitened `deviations` (n, k)."""
+        return np.ptp(deviations @ self.root[:, :self.leading], axis=0)
 
-    def parted(self, deviations: np.ndarray) -> tuple[Whitened, int]:
-        r"""Flat axes turned so that only some of them carry a product of z with itself into the rows; and how many of them do not.
 
-        A row's :math:`\langle\mu_i-v,D\rangle(x-\mu_i)` is quadratic in a flat :math:`z_o` only through
-        :math:`A_o^\top\Sigma^{-1}(\mu_i-v)`: axes on which that vanishes enter linearly, and their mean, z = 0, is exact. They come last.
-        """
-        flat = self.flat(deviations)
-        if not flat.any():
-            return self, 0
-        centred = deviations - deviations.mean(axis=0)
-        lengths = np.linalg.norm(centred, axis=1)
-        if not lengths.any():
-            return self, int(flat.sum())
-        crossed = (self.root - self.target)[:, flat].T @ (centred[lengths > 0] / lengths[lengths > 0, None]).T  # A - R = A^{-T}
-        axes, sizes, _ = np.linalg.svd(crossed, full_matrices=True)
-        kept = int((sizes > 1e-14 * np.linalg.norm(self.root - self.target, 2)).sum())
-        order = np.argsort(flat, kind="stable")
-        turn = np.eye(len(flat))[:, order]
-        turn[:, len(flat) - flat.sum():] = np.eye(len(flat))[:, flat] @ axes
-        return self.turned(turn), int(flat.sum()) - kept
+def _columns(shape: Covariance, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of A and R along orthonormal `axes` (k, a)."""
+    rows = np.ascontiguousarray(axes.T)
+    return shape.apply(np.sqrt, rows).T, shape.apply(lambda values: (values - 1) / np.sqrt(values), rows).T
+
+
+def _span(whitened: np.ndarray, like: np.ndarray | None) -> tuple[np.ndarray, int, float, float]:
+    """A frame (k, r) of the span of the rows of `whitened` (n, k), its rank, what it drops, and how near to `like` it is."""
+    k, peak = whitened.shape[1], np.abs(whitened).max()
+    if peak == 0:  # nothing differs: any axis does
+        return (np.eye(k)[:, :1] if like is None else like), 0, 0.0, 1.0
+    _, sizes, axes = np.linalg.svd(whitened / peak, full_matrices=False)
+    rank = int((sizes > _FLAT * sizes[0]).sum())
+    if like is None:
+        own = np.flatnonzero(np.abs(whitened).max(axis=0) > _FLAT * peak)
+        if len(own) == rank:  # coordinate axes round nothing
+            frame = np.eye(k)[:, own] @ align(whitened[:, own], np.zeros((1, rank)))
+        else:
+            frame = axes[:rank].T
+        return frame, rank, float(sizes[rank] / sizes[0]) if rank < len(sizes) else 0.0, 1.0
+    wanted = like.shape[1]
+    frame = axes[:min(rank, wanted)].T
+    if frame.shape[1] < wanted:  # fewer axes than before: those of `like` serve for the others
+        more = like - frame @ (frame.T @ like)
+        more = np.linalg.svd(more, full_matrices=False)[0][:, :wanted - frame.shape[1]]
+        frame = np.linalg.qr(np.concatenate([frame, more], axis=1))[0]
+    left, cosines, right = np.linalg.svd(frame.T @ like)
+    return frame @ (left @ right), rank, float(sizes[rank] / sizes[0]) if rank < len(sizes) else 0.0, float(cosines.min())
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +189,7 @@ class Factors:
         :math:`\Delta_i=\max_j\|\mu_i-\mu_j\|`. Loss: :math:`(\Omega+\|R\|\|z\|)^2`. In tight states :math:`|w_i-\frac1n|` is at most the
         difference of logits, :math:`s_\xi\|z\|+s(\|c\|+\delta)`, and the rows start with that.
         """
-        n, k = deviations.shape
+        n, axes = len(deviations), white.root.shape[1]
         whitened = deviations @ white.root
         arm, pull = white.sizes
         far = np.linalg.norm(centre + deviations, axis=1)
@@ -146,13 +199,13 @@ class Factors:
         if moving:
             wide, spread = float(_apart(whitened).max()), float(apart.max())
             middle, longest = float(np.linalg.norm(centre)), float(np.linalg.norm(deviations, axis=1).max())
-            moments = np.full(n + 2, float(k))
+            moments = np.full(n + 2, float(axes))
             second0 = np.concatenate([np.full(n, spread * (2 * middle + 3 * longest)), [1 / n + spread * longest, omega]])
             second1 = np.concatenate([np.full(n, wide + spread * arm), [0.0, pull]])
-            second_rise = np.concatenate([np.tile(wide + spread * lift, (n, 1)), np.zeros((1, k)), rise[None]])
+            second_rise = np.concatenate([np.tile(wide + spread * lift, (n, 1)), np.zeros((1, axes)), rise[None]])
             mass = np.append(np.full(n + 1, 2.0), 1.0)
         else:
-            moments = np.append(k + _apart(whitened) ** 2, float(k))
+            moments = np.append(axes + _apart(whitened) ** 2, float(axes))
             second0 = np.append(1 + apart * far, omega)
             second1 = np.append(apart * arm, pull)
             second_rise = np.concatenate([apart[:, None] * lift, rise[None]])

@@ -28,6 +28,7 @@ _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part o
 _CHUNK = 16384  # nodes looked at together
 _FLUSHED = math.exp(-600.0)  # the kernel takes exponentials below this for 0
 _ARRIVED = 1e-7  # narrow teachers pull all means to theirs; this near, times what targets extend over, rounding of these takes over
+_NEAR = 0.3  # cosine of the angle by which axes may turn before a plan is made anew
 _BETWEEN = 32  # steps between looks at the spreads, where axes of the whitened space are not those of the kernel
 
 
@@ -57,17 +58,22 @@ class CovariancePlan(Plan):
             self._own = self._moving = False
         self._log_weights = np.log(weights)
         centre, deviations = self.enter(state)
-        white, singles = Whitened.of(shape, deviations), 0
         sampled = isinstance(rule, SampledRule)
-        if not (roomy or sampled):
-            white, singles = white.parted(deviations)
-        self._white = white
+        white = Whitened.spanning(shape, deviations)
+        #: whether the axes with nodes follow the differences of the means, which extend over fewer axes than the space has
+        self._follows = white.leading < state.k and not (roomy and (sampled or state.k < 3))
+        if not self._follows:
+            white = Whitened.of(shape, deviations)
+        elif roomy:
+            white = Whitened.spanning(shape, deviations, white.frame, min(white.leading, state.k - white.leading))
+        self._white, self._known, squares = white, deviations, white.root.shape[1] - white.leading
         if sampled:
-            self._nodes = sampled_nodes(rule, state.k)
+            self._nodes = sampled_nodes(rule, white.root.shape[1])
         elif isinstance(rule, Auto):
-            self._nodes = self._planned(rule, centre, deviations, singles, roomy)
+            self._nodes = self._planned(rule, centre, deviations, squares, roomy)
         else:
-            self._nodes = fixed_nodes(rule, self._spreads(deviations), singles, envelopes_at(white, centre, deviations, weights))
+            self._nodes = fixed_nodes(rule, white.spreads(deviations), squares, envelopes_at(white, centre, deviations, weights))
+        self._frame = white.frame
         self._install()
         self._row_floor, self._value_floor = np.zeros(state.n), 0.0
         if isinstance(rule, Auto) and not self._nodes.sampled:
@@ -79,10 +85,10 @@ class CovariancePlan(Plan):
         self._low, self._high = params.min(axis=0) - pad, params.max(axis=0) + pad
         self._reduced = state.basis is not None
         self._remake = lambda at, other: CovariancePlan(at, shape, outside, weights, other, roomy=False)
-        self.nodes = self._nodes.grid.size
+        self.nodes = self._nodes.size
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._nodes.sampled else rule)
 
-    def _planned(self, rule: Auto, centre: np.ndarray, deviations: np.ndarray, singles: int, roomy: bool) -> Nodes:
+    def _planned(self, rule: Auto, centre: np.ndarray, deviations: np.ndarray, squares: int, roomy: bool) -> Nodes:
         envelopes = envelopes_at(self._white, centre, deviations, self._weights)
         first = Factors.of(self._white, centre, deviations, np.ones(len(self._weights)), self._moving)
 
@@ -93,30 +99,40 @@ class CovariancePlan(Plan):
 
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                return nodes_for(rule, self._spreads(deviations), singles, envelopes, first, roomy, look)
+                return nodes_for(rule, self._white.spreads(deviations), squares, envelopes, first, roomy, look)
         except TooHardError:
             if not rule.sampling:
                 raise
-            return sampled_nodes(rule.fallback, deviations.shape[1])
+            if roomy and self._follows:  # samples stay where they are, on all axes
+                self._follows, self._white = False, Whitened.of(self._shape, deviations)
+            return sampled_nodes(rule.fallback, self._white.root.shape[1])
 
     def _install(self) -> None:
         """Points, targets and kernel of the nodes."""
-        self._z, self._q = self._nodes.grid.points()
+        self._z, self._q = self._nodes.points()
+        self._place()
+
+    def _place(self) -> None:
+        """Points, targets and kernel of the nodes on the present axes."""
         x, t = self._z @ self._white.root.T, self._z @ self._white.target.T
         self._targets = t
         self._evaluator = self._compiled(x, t, self._q)
         self._radius = float(np.linalg.norm(x, axis=1).max())
-        rest = self._white.target[:, len(self._white.target) - self._nodes.singles:]
-        #: what the loss has from axes with one node, and from outside
-        self._added = self._outside + float((rest**2).sum())
+        #: what the loss has from axes without nodes, and from outside
+        self._added = self._outside + self._white.rest
+
+    def _turn(self, deviations: np.ndarray) -> bool:
+        """Turn axes that follow the differences of the means into those of `deviations`; and say whether they are enough."""
+        if self._follows and not np.array_equal(deviations, self._known):
+            self._white = Whitened.spanning(self._shape, deviations, self._frame, self._white.root.shape[1] - self._white.leading)
+            self._known = np.array(deviations)
+            self._place()
+        return self._white.rank <= self._white.leading
 
     def _compiled(self, x: np.ndarray, t: np.ndarray, q: np.ndarray) -> Any:
         from overparam._core.score_matching import Evaluator
 
         return Evaluator.from_nodes(np.ascontiguousarray(x.T), np.ascontiguousarray(q), np.ascontiguousarray(t.T), self._log_weights)
-
-    def _spreads(self, deviations: np.ndarray) -> np.ndarray:
-        return np.ptp(deviations @ self._white.root, axis=0)
 
     # --- coordinates -------------------------------------------------------------------------------------------------
 
@@ -157,10 +173,18 @@ class CovariancePlan(Plan):
         if self._arrived:
             return np.zeros(len(centre)), np.zeros(deviations.shape)
         middle, deviations = np.array(centre, dtype=np.float64), np.ascontiguousarray(deviations)
+        if not self._turn(deviations):
+            return self._beyond(template.moved(centre, deviations))
         if self._moving:  # their mean is meant to be 0: what rounding makes of it is taken from the centre, which moves by less
             middle -= [fsum(column) / len(deviations) for column in deviations.T]
         self._evaluator.evaluate(middle, deviations, 2 if self._moving else 1, mean_row, rows)
         return (mean_row if self._moving else np.zeros(len(centre))), rows
+
+    def _beyond(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """What centre and deviations move along where the means differ along more axes than this plan has."""
+        rows = self._remake(state, self._rule).evaluate(state).rows
+        mean_row = rows.mean(axis=0) if self._moving else np.zeros(state.k)
+        return mean_row, rows - mean_row
 
     def _find(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Found, np.ndarray]:
         """Value and rows (errors not yet known); what bounds and tolerances need; and per row and loss what a change of D by 1 does."""
@@ -180,7 +204,7 @@ class CovariancePlan(Plan):
         if self._moving:
             magnitudes = np.append(magnitudes, np.linalg.norm(mean_row))
         magnitudes = np.append(magnitudes, value)
-        scales[-1] += self._outside + float((self._white.target**2).sum())  # what sums of eigenvalues are taken from
+        scales[-1] += self._outside + self._white.rest + float((self._white.target**2).sum())  # what sums of eigenvalues are taken from
         if lift:
             rows = np.ldexp(rows, -lift)
             down = np.ldexp(np.append(np.ones(n), 2.0**lift * np.ones(2)), -lift)  # deviation rows alone
@@ -223,6 +247,10 @@ class CovariancePlan(Plan):
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
         centre, deviations = self.enter(state)
+        if not self._turn(deviations):
+            found = self._remake(state, self._rule).evaluate(state)
+            mean_row, rows = (found.rows.mean(axis=0), found.rows) if self._moving else (np.zeros(state.k), found.rows)
+            return replace(found, centre_grad=mean_row, grad=rows - mean_row)
         with np.errstate(over="ignore", invalid="ignore"):
             found, known, slopes = self._find(centre, deviations)
             rounded = self._rounding(centre, deviations, known, slopes)
@@ -240,7 +268,7 @@ class CovariancePlan(Plan):
     def _bounds(self, centre: np.ndarray, deviations: np.ndarray, known: Found, rounded: np.ndarray) -> Bounds:
         n = len(deviations)
         factors = known.factors
-        errors = discretisation(self._nodes, self._spreads(deviations), factors)
+        errors = discretisation(self._nodes, self._white.spreads(deviations), factors)
         steps = self._parts(np.minimum(errors, self._most(factors)), n)
         edges = Parts(0.0, np.zeros(n))
         if self._nodes.wide:
@@ -336,13 +364,17 @@ class CovariancePlan(Plan):
         centre, deviations = self.enter(state)
         if self._near(state) != self._arrived:
             return False
-        params, spreads = centre + deviations, self._spreads(deviations)
+        if not self._turn(deviations) or self._white.nearest < _NEAR:
+            return False
+        params, spreads = centre + deviations, self._white.spreads(deviations)
         return bool((params >= self._low).all() and (params <= self._high).all() and (spreads >= self._nodes.spread_low).all()
                     and (spreads <= self._nodes.spread_high).all())
 
     @property
     def _aligned(self) -> np.ndarray | None:
         """(k,) the whitened axis of each coordinate, where whitening stretches the coordinates alone; else None."""
+        if self._follows:
+            return None
         return None if (np.count_nonzero(self._white.root, axis=1) != 1).any() else np.argmax(self._white.root != 0, axis=1)
 
     def _box(self) -> tuple[np.ndarray, np.ndarray]:
@@ -362,6 +394,8 @@ class CovariancePlan(Plan):
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
+        if self._follows:
+            return self._followed(state, step_size, steps, ceiling)
         from overparam._core.descent import REASONS, burst
 
         names = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}
@@ -378,6 +412,27 @@ class CovariancePlan(Plan):
                 return Burst(state, taken, reason, value)
             if not self.covers(state):
                 return Burst(state, taken, "replan", value)
+
+
+    def _followed(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+        """The same, with axes that turn at every step."""
+        value, floors = np.nan, np.append(self._row_floor, self._value_floor)
+        for taken in range(steps):
+            if not self.covers(state):
+                return Burst(state, taken, "replan", value)
+            centre, deviations = self.enter(state)
+            mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
+            seen = self._evaluator.evaluate(centre, deviations, 2 if self._moving else 1, mean_row, rows)
+            value = seen + self._added
+            if not (np.isfinite(value) and np.isfinite(rows).all()):
+                return Burst(state, taken, "not_finite", value)
+            if value > ceiling:
+                return Burst(state, taken, "diverged", value)
+            if taken and (np.append(np.linalg.norm(rows, axis=1), seen) < floors).any():
+                return Burst(state, taken, "replan", value)
+            centre = centre - step_size * mean_row if self._moving else centre
+            state = replace(state, centre=centre, deviations=deviations - step_size * rows)
+        return Burst(state, steps, "done", value)
 
 
 def _seen(state: State, weights: np.ndarray, arm: float) -> tuple[bool, bool]:

@@ -42,7 +42,7 @@ from overparam.trajectory import Trajectory
 
 __all__ = ["TABLES", "Checks", "Problem", "from_tables", "load", "loads", "parse", "read"]
 
-#: What a file may hold.
+#: What a file may hold; a table [sweep] beside it is :mod:`overparam.sweep_config`'s business.
 TABLES: dict[str, str] = {
     "teacher": "the target, and its noise time t",
     "objective": "the loss and the student's weights",
@@ -50,7 +50,6 @@ TABLES: dict[str, str] = {
     "start": "where the run begins",
     "driver": "what moves the parameters, and how far",
     "check": "statements to check, and constants that papers leave open",
-    "sweep": "what varies in a sweep, and what is measured",
 }
 
 
@@ -188,7 +187,7 @@ def parse(text: str, source: str = "configuration") -> dict[str, Any]:
 def from_tables(tables: Mapping[str, Any], source: str = "configuration") -> Problem:
     """Make a problem from tables, dicts as TOML has them; [sweep] is not looked at. See :func:`load`."""
     for name, table in tables.items():
-        check_choice(name, f"{source}: table", TABLES)
+        check_choice(name, f"{source}: table", (*TABLES, "sweep"))
         if not isinstance(table, dict):
             raise ValueError(f"{source}: {name} must be a table, [{name}]; got {table!r}"[:300])
     settings: dict[str, Any] = {}

@@ -137,6 +137,7 @@ def load(path: Any) -> SweepPlan:
             regimes.until_decided(_target(problem))
         axes, described = _axes(table, tables, problem)
         _check_seeds(tables, problem, axes)
+        tables = _effective(tables, problem, axes)
         grid = _grid(table, axes)
     plan = SweepPlan(problem, grid, measure, stop, source, tables, {**described, "measure": list(measure), "stop": stop})
     _try(plan, place)
@@ -168,6 +169,15 @@ def _check_seeds(tables: Mapping[str, Any], problem: config.Problem, axes: Mappi
         raise ValueError(f"[{open_ones[0]}] needs an rng, or this table seeds: a sweep that is gone on with must draw the same numbers")
 
 
+def _effective(tables: Mapping[str, Any], problem: config.Problem, axes: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables with their defaults, so that the file and its effective configuration are one sweep; as given where the kind varies."""
+    written = {name: {key: value for key, value in settings.items() if value is not None}
+               for name, settings in problem.describe().items() if name != "check"}
+    for name in _seeded(problem) if SEED in axes else ():
+        written[name].pop("rng", None)
+    return {name: dict(tables.get(name, {})) if f"{name}.kind" in axes else settings for name, settings in written.items()}
+
+
 # --- what varies ------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +189,7 @@ def _axes(table: Mapping[str, Any], tables: Mapping[str, Any], problem: config.P
         raise ValueError(f"vary must be a table of tables, such as [sweep.vary.start]; got {vary!r}"[:300])
     axes: dict[str, Any] = {}
     for name, keys in vary.items():
-        check_choice(name, "vary: table", [one for one in config.TABLES if one not in ("check", "sweep")])
+        check_choice(name, "vary: table", [one for one in config.TABLES if one != "check"])
         if not isinstance(keys, Mapping) or not keys:
             raise ValueError(f"vary.{name} must be a table of keys and their values; got {keys!r}"[:300])
         for key, given in keys.items():

@@ -281,7 +281,7 @@ def phase_diagram(points: int = 25, M: Sequence[float] = (1.0, 6.0), log_epsilon
             if not found.status().done:
                 raise KeyboardInterrupt(where) from stopped
         data = found.collect()
-    k = data.k.transpose("profile", "M", "log_epsilon").values
+    k = data.k.transpose("profile", "M", "log_epsilon").values.astype(np.float64)
     reasons = data.reason.transpose("profile", "M", "log_epsilon").values
     told = {tuple(map(int, at)): str(reasons[tuple(at)]) for at in np.argwhere(reasons != "")}
     return PhaseDiagramResult(NAME, settings, grid["M"], grid["log_epsilon"], k, told, stopped=where)

@@ -123,4 +123,5 @@ def test_interrupted(monkeypatch, finished):
             op.experiments.run(NAME, **settings)
         return
     found = op.experiments.run(NAME, **settings)
+    assert not any("+-" in line for line in found.summary().splitlines()[3:])  # of four seeds
     assert found.interrupted and len(found.batches) == 1 and found.draw() and "interrupted after 2 of 4" in found.summary()

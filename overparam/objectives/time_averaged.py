@@ -143,6 +143,10 @@ class TimeAveraged(Expectation):
 
     Notes
     -----
+    A plan is one plan for each time, made together and once more where their tolerances turn out to have been shared badly: a run costs
+    about K times what :class:`ScoreMatching` costs, and more where means move far. Descent of five means in :math:`d=3` from M = 6 at 16
+    times, 2000 steps, took 12 s of processor time, half of it for 68 plans and most of the rest for steps with a mean out of sight.
+
     Bounds are the sums of the bounds at every time, a gradient row's with :math:`\lambda_ke^{-t_k}`. :meth:`hessian` and :meth:`hvp` are
     sums too, with :math:`\lambda_ke^{-2t_k}`; the tolerance of each is relative to its own largest eigenvalue.
 

@@ -136,7 +136,7 @@ class CovarianceResult(StoppableResult):
                 slope, law = self.exponent(direction, variance), 2 * (1 - variance) if direction == "along" else 0.0
                 if np.isfinite(slope):
                     apart = self.settings["resolution"] / np.log(max(self.settings["M"]) / min(self.settings["M"]))
-                    lines.append(f"    slope of ln eps* + M^2 over ln M: {slope:+.2f} +- {apart:.2f} (first-order law {law:+.2f})")
+                    lines.append(f"    slope of ln eps* + M^2 over ln M: {slope:+.2f}, within {apart:.2f} (first-order law {law:+.2f})")
         if self.interrupted:
             lines.append(f"interrupted {self.reached}: these are the points that were finished")
         return "\n".join(lines)

@@ -100,7 +100,7 @@ class NoiseAveragingResult(StoppableResult):
             ax.plot([], [], "osD^v<>"[number % 7], color="0.3", markerfacecolor="none", linestyle="none", label=f"$T={T:g}$")
         ax.plot([0, longest], [0, -longest], "--", color="0.4", linewidth=1, zorder=0)
         ax.set_xlabel(r"$M^2\langle e^{-4t}\rangle/\langle e^{-2t}\rangle$")
-        ax.set_ylabel(r"border $\ln\varepsilon^*-\kappa$")
+        ax.set_ylabel("border $\\ln\\varepsilon^*-\\kappa$\n($\\kappa$ fitted: mean over the $M$)")
         ax.legend(frameon=False, fontsize="x-small")
 
     def _draw_radii(self, ax: Axes) -> None:

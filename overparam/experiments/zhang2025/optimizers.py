@@ -30,7 +30,7 @@ __all__ = ["OptimizerRun", "OptimizersResult", "optimizers"]
 NAME = "zhang2025.optimizers"
 _FARTHEST = 8.0  # where Adam's border is at 3e-14: absolute parameters are rounded by 1e-15 there
 _BORDER = (1.0, 3.0)  # ln eps plus growth between which borders are looked for first
-_KAPPA = 2.55  # of gradient flow, five equispaced parameters
+_KAPPA = {2: 3.11, 3: 2.73, 5: 2.55, 10: 2.50}  # of gradient flow, n equispaced parameters (zhang2025.phase_boundary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +85,13 @@ class OptimizersResult(StoppableResult):
         return GROWTHS[method](M, self.settings)
 
     def constant(self, method: str) -> float:
-        r"""The last :math:`64Lt^2/n^2` around the target, t the sum of step sizes: 1 for gradient flow."""
+        r"""The last :math:`64Lt^2/n^2` around the target: 1 for gradient flow.
+
+        t is the sum of step sizes; divided by weights, which are about 1/n, they count n times as much.
+        """
         run = self.late[method].trajectory
-        return float(64 * run.loss[-1] * run.times[-1] ** 2 / self.settings["n"] ** 2)
+        t = run.times[-1] * (self.settings["n"] if method == "preconditioned" else 1)
+        return float(64 * run.loss[-1] * t**2 / self.settings["n"] ** 2)
 
     def figure(self) -> Figure:
         """Return the picture: losses from the nearest and the farthest cluster, and the borders beside the growth."""
@@ -117,18 +121,20 @@ class OptimizersResult(StoppableResult):
         ax.set_ylabel("loss")
 
     def _draw_borders(self, ax: Axes) -> None:
-        M = np.linspace(self.settings["M"][0], self.settings["M"][-1], 30)
+        M, kappa = np.linspace(self.settings["M"][0], self.settings["M"][-1], 30), _KAPPA.get(self.settings["n"])
         for number, method in enumerate(METHODS):
             if method not in GROWTHS:
                 continue
             colour = plotting.COLOURS[number % len(plotting.COLOURS)]
-            ax.plot(M, [_KAPPA - self.growth(method, m) for m in M], color=colour, linewidth=1.0, linestyle=":")
+            if kappa is not None:
+                ax.plot(M, [kappa - self.growth(method, m) for m in M], color=colour, linewidth=1.0, linestyle=":")
             borders = {m: point for (name, m), point in self.borders.items() if name == method and point.found}
             known = {m: point.middle - self.growth(method, m) for m, point in borders.items()}
             ax.plot(list(known), list(known.values()), "o", color=colour, markersize=5)
         ax.plot([], [], "o", color="0.4", label="border, measured")
-        ax.plot([], [], ":", color="0.4", label=rf"${_KAPPA}-G$ (no fit)")
-        ax.plot(M, -(M**2) + _KAPPA, color="black", linewidth=0.8, linestyle="--", label=rf"gradient flow, ${_KAPPA}-M^2$")
+        if kappa is not None:
+            ax.plot([], [], ":", color="0.4", label=rf"${kappa:.2f}-G$ (no fit)")
+            ax.plot(M, -(M**2) + kappa, color="black", linewidth=0.8, linestyle="--", label=rf"gradient flow, ${kappa:.2f}-M^2$")
         ax.axhline(np.log(self.settings["scale"]), color="0.7", linewidth=0.8, label=f"spread {self.settings['scale']:g}")
         ax.set_xlabel("distance $M$ of the start")
         ax.set_ylabel(r"border $\ln\varepsilon^*$")
@@ -163,16 +169,19 @@ class OptimizersResult(StoppableResult):
     def summary(self) -> str:
         """Return k and late exponents from the cluster, and the borders beside the growth under each method."""
         s = self.settings
-        lines = [f"n = {s['n']}, d = {s['d']}, spread {s['scale']:g}, {s['steps']} steps: k converge, loss ~ step^p over the last decade",
-                 "method            " + "".join(f"M = {M:<20g}" for M in s["M"])]
-        for method in METHODS:
-            row = [self._said(self.runs.get((method, M))) for M in s["M"]]
-            lines.append(f"{method:<18}" + "".join(f"{one:<24}" for one in row))
+        rows = [["method", *(f"M = {M:g}" for M in s["M"])],
+                *([method, *(self._said(self.runs.get((method, M))) for M in s["M"])] for method in METHODS)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"n = {s['n']}, d = {s['d']}, spread {s['scale']:g}, {s['steps']} steps: k converge, loss ~ step^p over the last decade, "
+                 "last loss (no p for Adam, whose loss has spikes)"]
+        lines += ["  ".join(f"{one:<{width}}" for one, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         if self.late:
-            lines.append("around the target, where all converge: p over the last decade, and 64 L t^2/n^2 (gradient flow: -2 and 1)")
+            lines.append("around the target, where all converge: p over the last decade, and 64 L t^2/n^2 (gradient flow: -2 and 1), t the "
+                         "sum of step sizes, n times that where rows are divided by weights; Adam has neither")
         for method, run in self.late.items():
             rate = "none" if run.rate is None else f"{run.rate.exponent:.3f}"
-            lines.append(f"  {method:<16} p = {rate}, 64 L t^2/n^2 = {self.constant(method):.4g}, loss {run.trajectory.loss[-1]:.1e}")
+            rate, constant = ("-", "-") if method == "Adam" else (rate, f"{self.constant(method):.4g}")
+            lines.append(f"  {method:<16} p = {rate}, 64 L t^2/n^2 = {constant}, loss {run.trajectory.loss[-1]:.1e}")
         if self.borders:
             lines.append("all converge up to ln eps = -G + b, equispaced on a line; G from the method's iteration, linear in deviations:")
         for (method, M), point in self.borders.items():
@@ -187,7 +196,7 @@ class OptimizersResult(StoppableResult):
     def _said(run: OptimizerRun | None) -> str:
         if run is None:
             return ""
-        rate = "" if run.rate is None else f", p = {run.rate.exponent:.2f}"
+        rate = "" if run.rate is None or run.method == "Adam" else f", p = {run.rate.exponent:.2f}"
         k = "open" if run.regime.k is None else str(run.regime.k)
         early = "" if run.trajectory.status == "completed" else f" ({run.trajectory.status})"
         return f"k = {k}{rate}, {run.trajectory.loss[-1]:.0e}{early}"

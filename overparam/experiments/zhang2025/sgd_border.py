@@ -26,7 +26,7 @@ __all__ = ["SgdBorderResult", "sgd_border"]
 
 NAME = "zhang2025.sgd_border"
 _DRAWS = 6400  # a step over all seeds, about: large batches have fewer seeds
-_FEWEST = 2
+_FEWEST, _SEVERAL = 2, 8  # seeds; a standard error or deviation of fewer than the latter says little
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +71,14 @@ class SgdBorderResult(StoppableResult):
         left.axhspan(self.exact.low, self.exact.high, color="0.8", label="exact gradients")
         exact = np.array([self.variance(size) for size in sizes])
         left.plot(sizes, self.exact.middle + exact / 2, color="black", linewidth=1.0, linestyle="--", label="exact + half the variance")
-        left.errorbar(B, [one.mean for one in known], [one.error for one in known], fmt="o", color=plotting.COLOURS[0], markersize=4,
-                      capsize=2, label="mean over seeds")
+        errors = [one.error if len(one.found) >= _SEVERAL else np.nan for one in known]
+        left.errorbar(B, [one.mean for one in known], errors, fmt="o", color=plotting.COLOURS[0], markersize=4, capsize=2,
+                      label="mean over seeds")
         left.set_ylabel(r"border $\ln\varepsilon^*+G$")
         middle.plot(sizes, np.sqrt([self.estimate(size) for size in sizes]), color="0.5", linestyle=":",
                     label=r"$\sqrt{4\eta M^2/(nB)}$")
         middle.plot(sizes, np.sqrt(exact), color="black", linewidth=1.0, linestyle="--", label="the same, summed over steps")
-        scattered = [one for one in known if len(one.found) >= 8]
+        scattered = [one for one in known if len(one.found) >= _SEVERAL]
         middle.errorbar([one.batch_size for one in scattered], [one.deviation for one in scattered],
                         [one.deviation / np.sqrt(2 * (len(one.found) - 1)) for one in scattered], fmt="o", color=plotting.COLOURS[0],
                         markersize=4, capsize=2, label=r"over seeds ($\geq8$)")
@@ -122,13 +123,15 @@ class SgdBorderResult(StoppableResult):
                  f"{growth(s['M'], s['n'], s['step_size']):.3f}; b of each seed to {s['resolution'] / 2:g}",
                  f"exact gradients: b = [{self.exact.low:.3f}, {self.exact.high:.3f}]  "
                  f"{self.exact.message}".rstrip(),
-                 "     B  seeds   b (mean over seeds)   expected   deviation  expected  4 eta M^2/(nB), root  correlation by seed"]
+                 "     B  seeds   b (mean over seeds)   expected   deviation  expected  4 eta M^2/(nB), root  correlation by seed   "
+                 f"(+- and correlation: {_SEVERAL} seeds or more)"]
         for one in self.batches:
             expected, estimate = self.variance(one.batch_size), self.estimate(one.batch_size)
             spread = f"{one.deviation:.4f}" if len(one.found) > _FEWEST else "-"
             together = f"{one.correlation:.3f}" if np.isfinite(one.correlation) else "-"  # of too few seeds
+            error = f"+- {one.error:.3f}" if len(one.found) >= _SEVERAL else "-"  # brackets of two seeds may be the same
             shifted = self.exact.middle + expected / 2
-            lines.append(f"{one.batch_size:6d} {len(one.found):6d}   {one.mean:8.3f} +- {one.error:.3f}    {shifted:8.3f}"
+            lines.append(f"{one.batch_size:6d} {len(one.found):6d}   {one.mean:8.3f} {error:<8}    {shifted:8.3f}"
                          f"   {spread:>9} {expected**0.5:9.4f} {estimate**0.5:21.4f} {together:>20}"
                          + (f"   {one.undecided} runs undecided" if one.undecided else "")
                          + ("" if np.isfinite(one.found).all() else f"   {np.isnan(one.found).sum()} seeds outside the search"))

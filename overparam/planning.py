@@ -188,10 +188,16 @@ class Auto(Rule):
                                  for axis, rule in enumerate(rules))) for span in spans)
         return Layout(grids, **kind, lost_rows=lost_rows, lost_loss=lost_loss, modes=modes)
 
-    def _too_hard(self, frame: Frame, nodes: float, cancels: bool = False) -> TooHardError:
+    def _too_hard(self, frame: Frame, nodes: float, cancels: bool = False, ratio: float = 0.0) -> TooHardError:
+        """The error to raise; with the `ratio` of an integrand to its row where samples would err by more than that row."""
         shown = frame.spreads[:max(1, min(frame.rank, 4))]
         spreads = ", ".join(f"{spread:.3g}" for spread in shown) + (", ..." if frame.rank > 4 else "")
         where = f"{len(frame.params)} means differ along {frame.rank} ax{'is' if frame.rank == 1 else 'es'} with spreads {spreads}"
+        if ratio:
+            why = f"cannot be certified with {nodes:.3g}" if cancels else f"needs about {nodes:.3g}"
+            return TooHardError(f"tol={self.tol:g} {why} nodes (max_nodes={self.max_nodes}): the {where}. Raise tol or max_nodes. A "
+                                f"sampling rule would not do: a gradient row is 1/{ratio:.0g} of its integrand, and would be "
+                                "lost in its standard error")
         if cancels:
             return TooHardError(f"tol={self.tol:g} cannot be certified: the loss or a gradient row is too small against its integrand, "
                                 f"even with {nodes:.3g} nodes ({where}). Raise tol, or use a sampling rule (op.Sobol, op.MonteCarlo)")

@@ -17,6 +17,7 @@ from overparam import _reference
 from overparam._core.reverse_fisher import Evaluator
 from overparam.objectives import from_description
 from overparam.objectives.reverse_bounds import Kept, Lengths
+from overparam.objectives.reverse_rounding import saturated
 
 EPS = np.finfo(float).eps
 
@@ -437,6 +438,58 @@ def test_above_max_nodes():
     assert sampling.value(params) == found.value
     with pytest.raises(ValueError, match="orders"):
         op.ReverseFisher(op.Gaussian(np.zeros(5)), rule=op.Trapezoid((9, 9))).value(params)
+
+
+@pytest.mark.parametrize(("apart", "tol"), [(100.0, 1e-10), (300.0, 1e-6), (1000.0, 1e-6)])
+def test_midway_between_far_modes(apart, tol):
+    """All that happens there happens in a strip of width 1/apart: a fine grid is enough, and samples see nothing of it."""
+    params, means, shares = np.array([[0.0], [0.1]]), np.array([[-apart / 2], [apart / 2]]), np.full(2, 0.5)
+    found = op.ReverseFisher(op.GaussianMixture(means), rule=op.Auto(tol=tol)).estimate(params)
+    value, rows = exact(params, None, means, shares, step=0.2 / apart)
+    assert found.bounds is not None and found.reliable and found.value_error < 1e-10 * value
+    assert abs(found.value - value) <= found.value_error
+    assert (np.linalg.norm(found.grad - rows, axis=1) <= found.grad_error).all()
+    assert (found.grad_error[:2] < 0.01 * np.linalg.norm(rows, axis=1)).all()
+
+
+def test_sampling_is_not_advised_where_it_is_hopeless():
+    obj = op.ReverseFisher(op.GaussianMixture([[-500.0], [500.0]]), rule=op.Auto(tol=1e-6, max_nodes=20_000))
+    with pytest.raises(op.TooHardError, match="sampling rule would not do: a gradient row is 1/"):
+        obj.value([[0.0], [0.1]])
+    found = obj.estimate([[0.0], [0.1]])
+    assert found.replicates == 16 and not found.reliable
+    assert (found.grad_error > np.linalg.norm(found.grad, axis=1)).any()
+
+
+@pytest.mark.parametrize("size", [1e5, 1e8, 1e100])
+@pytest.mark.parametrize("m", [1, 2])
+def test_rounding_of_far_means_is_no_more_than_it_is(size, m):
+    """Every weight is 0 or 1 there, whatever the rounding of the logits: F is the mean squared distance from the nearest component."""
+    teacher = op.Gaussian([0.0]) if m == 1 else op.GaussianMixture([[size], [0.0]])
+    found = op.ReverseFisher(teacher).estimate([[size], [-size]])
+    moved = np.array([size, -size]) if m == 1 else np.array([0.0, -size])
+    assert_allclose(found.value, (moved**2).mean(), rtol=1e-9)
+    assert found.reliable and found.value_error <= 1e-9 * (moved**2).mean()
+    assert (np.abs(found.grad[:, 0] - moved) <= found.grad_error).all()
+
+
+def test_rounding_of_logits_is_bounded():
+    """Weights computed from logits that are moved by as much as rounding may: the change is below the bound, and not far below."""
+    rng = np.random.default_rng(5)
+    z, q = fine_grid(1, step=0.01)
+    ratios = []
+    for apart in (5.0, 20.0, 200.0):
+        params, means = apart * rng.standard_normal((3, 1)), apart * rng.standard_normal((2, 1))
+        weights, shares = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(2))
+        bound = saturated(z, q, params, params, weights, means, shares, 0)
+        value, rows = _reference.reverse_fisher(z, q, params, np.log(weights), means, np.log(shares))
+        longs = _reference.reverse_fisher(*(part.astype(np.longdouble) for part in (z, q, params, np.log(weights), means, np.log(shares))))
+        off = np.append(np.abs(rows - longs[1])[:, 0], abs(value - longs[0])).astype(float)
+        plain = 1e-14 * (np.append(np.abs(params[:, 0]), (params**2).sum()) + (means**2).sum())  # of sums, which another part bounds
+        assert (off <= bound + plain).all()
+        nudged = _reference.reverse_fisher(z, q, params * (1 + 1e-15), np.log(weights) + 1e-15, means, np.log(shares))
+        ratios.append(bound[:3].max() / max(np.abs(nudged[1] - rows).max(), 1e-300))
+    assert max(ratios) < 1e6
 
 
 def test_minibatches_are_unbiased():

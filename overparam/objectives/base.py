@@ -94,7 +94,8 @@ class Estimate:
         Bound or standard error, the gradient's one per row.
     reliable : bool
         False where the errors are not to be trusted: fewer than 100 effective samples for some i, or a sample whose logits are
-        dominated by rounding. Bounds are always reliable.
+        dominated by rounding; and where a sampled row of the gradient is smaller than its standard error, or an error overflows.
+        Finite bounds are always reliable.
     nodes : int
     rule : str
         The rule that was used, which is not the objective's own where that could not meet its tolerance.

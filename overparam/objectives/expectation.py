@@ -250,7 +250,8 @@ class Expectation(Objective):
         """
         state, found, plan = self._look(params, fall_back=True)
         samples = plan.effective_samples(state)
-        estimate = Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, True, plan.nodes,
+        known = bool(np.isfinite(found.value_error) and np.isfinite(found.grad_error).all())
+        estimate = Estimate(found.value, state.expand_gradient(found.rows), found.value_error, found.grad_error, known, plan.nodes,
                             plan.rule, found.bounds)
         if samples is None:
             return estimate
@@ -261,7 +262,8 @@ class Expectation(Objective):
             variance += (replicate @ basis.T) ** 2
         count = len(centred)
         floor = np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0))
-        return replace(estimate, reliable=bool((samples >= _FEW).all() and plan.carries_integrand(state, _FEW)
+        seen = (found.grad_error <= np.linalg.norm(found.rows, axis=1)).all()  # of a row below its error not even the direction is known
+        return replace(estimate, reliable=bool(known and seen and (samples >= _FEW).all() and plan.carries_integrand(state, _FEW)
                                                 and plan.logits_are_exact(state)), replicates=count,
                        component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import lgamma
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = ["Kept", "Lengths", "axis_error", "grid_error", "lattice", "smallest_a
 _FRACTIONS = np.concatenate([np.linspace(0.02, 0.9, 40), 1 - np.geomspace(0.08, 1e-3, 10)])  # of the largest strip
 _ORDERS = np.arange(2, 65)  # above this a trapezoid axis is always the smaller one
 _STEPS = np.geomspace(2.5, 5e-3, 220)
+_FINE_STEPS = np.geomspace(5e-3, 5e-7, 180)  # where the former are too coarse: means of a teacher that are farther apart than 50
 _EDGE = 4.5  # a tail on both sides counts twice, once because the sum of the weights is made 1
 _WIDEST_EDGE = 37.0  # the normal density leaves float64's range there
 
@@ -256,8 +258,11 @@ def smallest_axis(spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Len
     order = None if index is None else int(_ORDERS[index])
     if order == 2:
         return hermite_axis(2)
-    index = first(lambda a: _trapezoid_front(_STEPS, a), len(_STEPS), 1.2 * 2 * np.pi / _STEPS[-1], 0.75)
-    step = float(_STEPS[-1 if index is None else index])
+    for steps in (_STEPS, _FINE_STEPS):
+        index = first(partial(_trapezoid_front, steps), len(steps), 1.2 * 2 * np.pi / steps[-1], 0.75)
+        step = float(steps[-1 if index is None else index])
+        if index is not None:
+            break
     with np.errstate(divide="ignore", invalid="ignore"):
         size = lengths.real(moving)
         tail = 0.25 / max(_EDGE * float(np.where(size > 0, size / shares, 0.0).max()), 100.0)

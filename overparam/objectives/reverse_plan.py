@@ -15,7 +15,7 @@ from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import align
 from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
-from overparam.objectives.reverse_rounding import logit_sizes, rounding, tight_scales
+from overparam.objectives.reverse_rounding import SATURATES, logit_sizes, rounding, saturated, tight_scales
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import NEUTRAL, Axis, Frame, GaussHermite, Grid, Layout, Rule, Trapezoid, fixed_layout, hermite_axis
 from overparam.state import State
@@ -35,6 +35,8 @@ _SCALED_HIGH = 1e-100  # stored spread of a state with a log_scale, per axis: we
 _UNSEEN = 1e-280  # an integrand of this size has rounding at the end of float64's range
 _HALF_WIDTH = 8.3  # the normal tail beyond it is 5e-17
 _TRIES = 8
+_SUMMED = 30_000_000  # logits that are looked at one by one for the sake of a sharper bound on their rounding: a few seconds
+_HOPELESS = 256  # samples err by about this part of the integrand, 1/sqrt(65536)
 _MOST_UNSEEN = 1000  # steps between two looks at means that are left out
 
 
@@ -157,7 +159,7 @@ class ReversePlan(Plan):
             order, high = (1, np.zeros(k)) if frame.rank == 0 else (2, np.full(k, _SCALED_HIGH))
             return Layout((Grid((hermite_axis(order),) * k),), -anywhere, anywhere, np.zeros(k), high, np.zeros(n))
         if not np.isfinite(np.square(frame.params).sum()):
-            raise rule._too_hard(frame, np.inf)
+            raise self._too_hard(rule, np.inf)
         aim, lengths = (_AIM if frame.roomy else 0.9) * rule.tol, self._lengths
         targets = 1e-3 * lengths.real(self._moving) if known is None else known.targets(aim)
         for _ in range(_TRIES):
@@ -168,7 +170,16 @@ class ReversePlan(Plan):
             targets, error = demand.targets(aim), self._promised(layout)
             if (error <= demand.targets(rule.tol)).all():
                 return layout
-        raise rule._too_hard(frame, layout.size * n, cancels=True)
+        raise self._too_hard(rule, layout.size * n, cancels=True)
+
+    def _too_hard(self, rule: Auto, nodes: float, cancels: bool = False) -> TooHardError:
+        """The rule's error, which advises sampling only where a standard error would leave something of the rows."""
+        ratio = 0.0
+        if self._found is not None:
+            demand = self._found[2]
+            seen = demand.magnitudes > demand.floors
+            ratio = float((demand.scales[seen] / demand.magnitudes[seen]).max(initial=0.0))
+        return rule._too_hard(self._frame, nodes, cancels, ratio if ratio > _HOPELESS else 0.0)
 
     def _promised(self, layout: Layout) -> np.ndarray:
         """(q,) bound at the largest spreads of the plan's box."""
@@ -212,7 +223,7 @@ class ReversePlan(Plan):
                 axes.append(smallest_axis(spreads, teacher_spreads, lengths, self._moving, targets / frame.rank))
         size = float(np.prod([float(axis.order) for axis in axes]))
         if size * n > rule.max_nodes or size > _STORED:
-            raise rule._too_hard(frame, size * n)
+            raise self._too_hard(rule, size * n)
         # other axes have their nodes for the teacher's sake
         wide = np.array([axis.step is not None for axis in axes]) & (high > frame.teacher_spreads)
         pad = _ROOM * lengths.farthest.max()
@@ -343,7 +354,18 @@ class ReversePlan(Plan):
         """(q,) bound on rounding."""
         lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
         differences = len(deviations) + len(self._means) - 1 if self._reduced else 0
-        return rounding(demand, lengths, self._points(self._layout)[2], self._layout.grids[0].size, deviations.shape[1], differences)
+        nodes, node_weights, reach = self._points(self._layout)[:3]
+        known = demand, lengths, reach, self._layout.grids[0].size, deviations.shape[1], differences
+        found = rounding(*known)
+        tol = self._rule.tol if isinstance(self._rule, Auto) else 1e-10
+        entries = len(nodes) * len(deviations) * (len(deviations) + len(self._means))
+        if self._moving or entries > _SUMMED or max(logit_sizes(lengths, reach)) < SATURATES:
+            return found
+        if (found <= 0.1 * tol * demand.magnitudes).all():
+            return found
+        logits = saturated(nodes, node_weights / node_weights.sum(), centre + deviations, deviations, self._weights, self._frame.means,
+                           self._frame.teacher_weights, differences)
+        return np.fmin(found, rounding(*known, logits))
 
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""

@@ -360,12 +360,27 @@ class Trajectory:
                 "records",
                 f"{len(self)}, steps {self.steps[0]} to {self.steps[-1]}, flow time {self.times[0]:.6g} to {self.times[-1]:.6g}",
             ),
-            ("loss", f"{self.loss[0]:.6g} -> {self.loss[-1]:.6g} (error up to {self.loss_error[-1]:.2g})"),
+            ("loss", f"{self.loss[0]:.6g} -> {self.loss[-1]:.6g} ({self._errors_in_words()})"),
             ("gradient", f"{self.grad_norm[0]:.3g} -> {self.grad_norm[-1]:.3g}"),
             ("rule", f"{named}"),
+            ("sampled", self._sampled_in_words()),
             ("cost", f"{self.evaluations} gradients in {self.wall_time:.3g} s"),
         ]
-        return [fact for fact in facts if fact[0] != "rule" or rule]
+        return [fact for fact in facts if (fact[0] != "rule" or rule) and fact[1]]
+
+    def _errors_in_words(self) -> str:
+        """The last error, and the largest one relative to its loss."""
+        last = f"last error {self.loss_error[-1]:.2g}"
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            relative = np.where(self.loss_error == 0, 0.0, self.loss_error / np.abs(self.loss))
+        if not np.isfinite(relative).any():
+            return last
+        return f"{last}, relative to the loss up to {np.nanmax(relative):.2g} at step {self.steps[np.nanargmax(relative)]}"
+
+    def _sampled_in_words(self) -> str:
+        """From where on errors are no bounds; empty for a run whose errors all are."""
+        start = self.attributes.get("sampled_from_step")
+        return "" if start is None else f"from step {start} on the rule's tolerance could not be met: errors are standard errors of samples"
 
     def _shape_in_words(self) -> str:
         if self.layout is None:

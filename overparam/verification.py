@@ -100,8 +100,8 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     Raises
     ------
     ValueError
-        If the run was not made under ``Auto``, draws at random (``op.sgd``), its driver or objective is not known, or `factor` is not
-        above 1.
+        If the run was not made under ``Auto``, draws at random (``op.sgd``), was sampled because its tolerance could not be met, its
+        driver or objective is not known, or `factor` is not above 1.
 
     Examples
     --------
@@ -122,6 +122,10 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     loss, exact, bound = trajectory.loss[at], again.loss[at_again], trajectory.loss_error[at]
     with np.errstate(divide="ignore", invalid="ignore"):
         losses, bounds = np.abs(loss / exact - 1), bound / loss
+    sampled = again.attributes.get("sampled_from_step")
+    if sampled is not None:
+        raise ValueError(f"the repetition at tol {finer.tol:g} had to be sampled from step {sampled} on: it is less exact than "
+                         "the run. Use a smaller factor, or raise max_nodes")
     return Verification(
         steps=trajectory.steps[at], times=common, tol=rule.tol, verified_tol=finer.tol,
         loss_difference=np.where(loss == exact, 0.0, losses), loss_bound=np.nan_to_num(bounds, nan=0.0),
@@ -162,6 +166,11 @@ def _finer(trajectory: Trajectory, factor: float) -> Auto:
     if "rng" in trajectory.continuation:
         raise ValueError(f"a run of op.{trajectory.driver} draws at random: other draws move it by far more than a "
                          "tolerance. Repeat it with other seeds instead")
+    sampled = trajectory.attributes.get("sampled_from_step")
+    if sampled is not None:  # the repetition would draw the very same points, and agree with whatever they are wrong by
+        raise ValueError(f"this run could not meet its tolerance and was sampled from step {sampled} on: a repetition would draw the same "
+                         "points. Its losses carry standard errors (loss_error); to see how far the run depends on the draw, run it again "
+                         "under a sampling rule with other seeds and more points, e.g. op.Sobol(2**18, rng=1)")
     return Auto(**{**rule.settings(), "tol": max(rule.tol / factor, 1e-14)})
 
 

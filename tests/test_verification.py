@@ -46,6 +46,29 @@ def test_coincident_digits_say_that_rounding_dominates_nowhere():
     assert "rounding dominates nowhere" in op.verify(paper_run(5.0, 1e-4)).summary()
 
 
+def test_a_sampled_run_is_not_cleared_by_its_own_draws():
+    """Six means in six dimensions, 3 steps on Sobol points: the repetition would take the same ones and differ by 0."""
+    params = np.random.default_rng(0).standard_normal((5, 5))
+    few = op.Auto(1e-8, max_nodes=1000, sampling=True)
+    run = op.gradient_descent(op.ReverseFisher(op.Gaussian(np.zeros(5)), rule=few), params, step_size=0.1, steps=3)
+    assert run.attributes["sampled_from_step"] == 0
+    with pytest.raises(ValueError, match="sampled from step 0 on: a repetition would draw the same points"):
+        op.verify(run)
+    text = run.summary()
+    assert "errors are standard errors of samples" in text and "from step 0 on" in text
+    worst = int(np.argmax(run.loss_error / run.loss))
+    assert f"up to {run.loss_error[worst] / run.loss[worst]:.2g} at step {run.steps[worst]}" in text
+    assert "standard errors" not in paper_run(2.0, 1e-4, steps=20).summary()
+
+
+def test_a_repetition_that_has_to_be_sampled_verifies_nothing():
+    obj = op.ReverseFisher(op.Gaussian([0.0, 0.0]), rule=op.Auto(1e-2, max_nodes=3000, sampling=True))
+    run = op.gradient_descent(obj, [[2.0, 0.0], [0.0, 2.0], [-1.0, -1.0]], step_size=0.1, steps=2)
+    assert "sampled_from_step" not in run.attributes
+    with pytest.raises(ValueError, match="had to be sampled from step 0 on"):
+        op.verify(run, factor=1e8)
+
+
 @pytest.mark.parametrize(("run", "match"), [
     (None, "trajectory must be"),
     ("fixed", "needs a run under op.Auto"),

@@ -64,8 +64,10 @@ class SingleTeacher(Theorem):
         # within the unit ball, where classify looks, the sum of squares cannot grow under this loss either
         regime, rate = regimes.classify(setting.run), constants["C_rate"]
         fact = True if len(regime.converged) == setting.n else None  # a finite run does not refute a limit
-        limit = Conclusion("every student converges to the teacher's mean", r"\mu_i\to\bar\mu", fact=fact,
-                           note=f"{regime.name} {regime.reason}" + ("" if fact else ": a longer run would decide"))
+        note = f"{regime.name} {regime.reason}" + ("" if fact else ": a longer run would decide")
+        if setting.run.status == "unstable":  # but a run that has left for infinity does
+            fact, note = False, f"the run is unstable: {setting.run.message or 'its loss grew without bound'}"
+        limit = Conclusion("every student converges to the teacher's mean", r"\mu_i\to\bar\mu", fact=fact, note=note)
         needed = needed_rate(setting)
         words, latex = "the sum of squared distances is at most C_rate/t", r"\sum_i\|\mu_i-\bar\mu\|^2\le C_{rate}/t"
         if rate.value is None:
@@ -85,6 +87,9 @@ class SingleTeacher(Theorem):
         def descent(**given: float) -> dict[str, Any]:
             return {"subject": gradient_descent(line, [[3.0], [-0.5], [1.0]], step_size=0.05, steps=3000), **given}
 
+        def diverging() -> dict[str, Any]:
+            return {"subject": gradient_descent(line, [[1.0], [-1.0]], step_size=5.0, steps=200), "gamma_max": 10.0}
+
         def mixture() -> dict[str, Any]:
             two = ReverseFisher(GaussianMixture([[-1.0], [1.0]]), rule=Auto(tol=1e-8))
             return {"subject": gradient_descent(two, [[1.0], [0.0]], step_size=0.1, steps=2)}
@@ -93,6 +98,7 @@ class SingleTeacher(Theorem):
         return {"far cluster": Example("verified", lambda: {"subject": gradient_flow(line, cluster, t_end=1e4)},
                                        "n=3, M0=6: under score matching one converges"),
                 "descent": Example("verified", lambda: descent(gamma_max=0.1, C_rate=100.0), "step size and rate granted"),
+                "step size granted too large": Example("violated", diverging, "step size 5: the run leaves for infinity"),
                 "step size not granted": Example("undecided", descent, "the paper's step size is not known"),
                 "short": Example("undecided", lambda: {"subject": gradient_flow(line, cluster, t_end=0.1)}, "nothing has arrived yet"),
                 "mixture": Example("vacuous", mixture, "two components")}

@@ -130,10 +130,16 @@ class FarLogs(LogMajorant):
         self.flat, self.slope = flat, slope
 
     def log_strip(self, a: np.ndarray, log_cos: np.ndarray, log_cos_teacher: np.ndarray) -> np.ndarray:
-        return np.log(self.flat + a * self.slope - np.minimum(log_cos, log_cos_teacher))
+        return self._log(self.flat + a * self.slope - np.minimum(log_cos, log_cos_teacher))
 
     def log_circle(self, a: np.ndarray, log_cos: np.ndarray, log_cos_teacher: np.ndarray) -> np.ndarray:
-        return np.log(self.flat + 2 * a * self.slope - np.minimum(log_cos, log_cos_teacher))
+        return self._log(self.flat + 2 * a * self.slope - np.minimum(log_cos, log_cos_teacher))
+
+    @staticmethod
+    def _log(size: np.ndarray) -> np.ndarray:
+        """Minus infinity for the loss that is zero: of a student whose means all are where the components' are."""
+        with np.errstate(divide="ignore"):
+            return np.log(size)
 
 
 class NearLogs(LogMajorant):

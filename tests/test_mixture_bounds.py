@@ -179,3 +179,24 @@ def test_a_mean_beside_a_far_component_in_a_reduced_space(far):
     assert found.bounds is not None and plain.bounds is not None
     assert (np.linalg.norm(found.grad[:, [0, 1, 4]] @ turn - plain.grad, axis=1) <= found.grad_error + plain.grad_error).all()
     assert found.bounds.rounding.grad[1] > np.finfo(float).eps * far
+
+
+@pytest.mark.parametrize("mean", [[2.0], [0.0], [2.0, -1.0]])
+@pytest.mark.parametrize(("components", "students"), [(2, 1), (2, 2), (3, 2)])
+def test_students_on_components_that_coincide(mean, components, students):
+    """The loss and the majorant of its integrand are zero: no warning (an error here), and nothing moves."""
+    teacher, params = op.GaussianMixture([mean] * components), np.array([mean] * students)
+    obj = op.KLDivergence(teacher)
+    found = obj.estimate(params)
+    assert abs(found.value) <= found.value_error < 1e-12 and (np.linalg.norm(found.grad, axis=1) <= found.grad_error).all()
+    assert np.abs(obj.grad(params)).max() < 1e-14
+    hessian = obj.hessian(params).reshape(2 * (params.size,))
+    assert_allclose(hessian, np.kron(np.full((students, students), 1 / students**2), np.eye(len(mean))), atol=1e-12)
+    runs = [op.em(obj, params, steps=2, progress=False), op.gradient_descent(obj, params, step_size=0.1, steps=2, progress=False),
+            op.gradient_flow(obj, params, t_end=0.5, progress=False)]
+    for run in runs:
+        assert run.status == "completed"
+        assert_allclose(run.final, params, atol=1e-14)
+    other = op.GaussianMixture(params) if students > 1 else op.Gaussian(mean)
+    for distance in (op.distances.kullback_leibler, op.distances.fisher, op.distances.total_variation):
+        assert abs(distance(teacher, other).value) < 1e-12

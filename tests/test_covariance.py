@@ -296,3 +296,75 @@ def test_what_it_is_refused_by():
         op.ScoreMatching(teacher, rule=op.Auto(max_nodes=50)).value([[3.0, 0.0], [0.0, 3.0], [-3.0, 1.0]])
     sampled = op.ScoreMatching(teacher, rule=op.Auto(max_nodes=50)).estimate([[3.0, 0.0], [0.0, 3.0], [-3.0, 1.0]])
     assert "Sobol" in sampled.rule and sampled.replicates
+
+
+# --- many eigenvalues, and extreme ones --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [3, 65, 1000])
+def test_nodes_do_not_grow_with_the_number_of_eigenvalues(d):
+    """By difference quotients of the loss, and the loss by samples."""
+    rng = np.random.default_rng(d)
+    params, teacher = rng.normal(size=(2, d)) / np.sqrt(d), op.Gaussian(np.zeros(d), covariance=np.linspace(0.5, 2.0, d))
+    objective = op.ScoreMatching(teacher)
+    found, step = objective.estimate(params), 1e-3
+    assert found.reliable and found.nodes < 150
+    direction = rng.normal(size=params.shape)
+    direction /= np.linalg.norm(direction)
+    near, far = (objective.value(params + m * step * direction) - objective.value(params - m * step * direction) for m in (1, 2))
+    assert_allclose((8 * near - far) / (12 * step), (direction * found.grad).sum(), atol=2 * found.value_error / step + 1e-9)
+    x = teacher.sample(4000, rng=0)
+    losses = ((objective.score(x, params) - teacher.score(x)) ** 2).sum(axis=1)
+    assert abs(losses.mean() - found.value) < 5 * losses.std() / np.sqrt(len(x))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_runs_with_many_eigenvalues_follow_the_differences(turned):
+    """Descent by plain steps with the gradient at each state alone; and the loss at its end."""
+    rng, d = np.random.default_rng(2), 8
+    root = np.linalg.qr(rng.normal(size=(d, d)))[0] if turned else np.eye(d)
+    objective = op.ScoreMatching(op.Gaussian(np.zeros(d), covariance=root @ np.diag(np.linspace(0.4, 3.0, d)) @ root.T))
+    start = rng.normal(size=(3, d))
+    run = op.gradient_descent(objective, start, step_size=0.1, steps=10)
+    params = start
+    for _ in range(10):
+        params = params - 0.1 * objective.grad(params)
+    assert run.status == "completed"
+    assert_allclose(run.final, params, atol=1e-8)
+    found = objective.estimate(run.final)
+    assert abs(run.loss[-1] - found.value) <= 1e-9 * found.value
+
+
+def test_means_that_leave_their_line_are_seen():
+    """Implicit steps and difference quotients look off the span that a plan was made for."""
+    objective = op.ScoreMatching(op.Gaussian(np.zeros(4), covariance=[0.5, 1.0, 2.0, 3.0]))
+    line = np.outer([1.0, 0.2, -0.7], [0.5, 0.3, -0.4, 0.2])
+    off = line + 0.1 * np.random.default_rng(0).normal(size=line.shape)
+    state = objective.start(off)
+    plan, there = objective.plan(state.moved(np.zeros(4), line)), state.moved(np.zeros(4), off)
+    assert not plan.covers(there)
+    assert_allclose(plan.evaluate(there).rows, objective.grad(off), atol=1e-9)
+    centre, rows = plan.gradient(state, np.zeros(4), off)
+    assert_allclose(centre + rows, objective.grad(off), atol=1e-9)
+
+
+def test_a_run_that_would_crawl_is_too_hard():
+    params = 3 * np.random.default_rng(0).normal(size=(6, 5))
+    run = op.gradient_descent(op.ScoreMatching(op.Gaussian(np.zeros(5), covariance=np.linspace(0.5, 2, 5))), params, step_size=0.1, steps=5)
+    assert run.status == "too_hard" and ("200000" in run.message or "max_nodes" in run.message)
+
+
+@pytest.mark.parametrize("covariance", [[1e300, 1.0], [1e-300, 1.0], [1e-15, 1e15]])
+def test_eigenvalues_beyond_what_can_be_bounded_are_refused(covariance):
+    with pytest.raises(ValueError, match=r"covariance.*eigenvalues from 1e-20 to 1e\+20"):
+        op.Gaussian([0.0, 0.0], covariance=covariance)
+
+
+def test_near_singular_covariances_say_that_the_tolerance_is_missed():
+    turn, params = np.array([[0.6, -0.8], [0.8, 0.6]]), np.array([[1.0, 0.4], [-0.6, 0.8]])
+    fine = op.ScoreMatching(op.Gaussian([0.0, 0.0], covariance=turn @ np.diag([1.0, 0.1]) @ turn.T)).estimate(params)
+    poor = op.ScoreMatching(op.Gaussian([0.0, 0.0], covariance=turn @ np.diag([1.0, 1e-8]) @ turn.T)).estimate(params)
+    assert fine.reliable and not poor.reliable
+    plain = op.ScoreMatching(op.Gaussian([0.0, 0.0], covariance=[1.0, 1e-8])).estimate(params @ turn)
+    assert abs(plain.value - poor.value) <= plain.value_error + poor.value_error
+    assert (np.linalg.norm(poor.grad @ turn - plain.grad, axis=1) <= plain.grad_error + poor.grad_error).all()

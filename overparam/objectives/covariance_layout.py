@@ -24,7 +24,7 @@ _ENDS = np.linspace(1.0, 20.0, 77)  # how far beyond the outermost mode a grid m
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """Standard normal points z on the axes of a :class:`Whitened`, with the spreads along its leading ones in which they are meant to serve.
+    """Standard normal points z on the axes of a :class:`Whitened`, and spreads along its leading ones in which they serve.
 
     Attributes
     ----------

@@ -2,13 +2,14 @@ r"""What score matching does where its teacher has a covariance other than the i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from overparam.covariance import Covariance, CovarianceGaussian, closed_state
 from overparam.geometry import reduce_state
-from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
 from overparam.objectives.covariance_plan import CovariancePlan
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.measure import Measure
@@ -66,6 +67,14 @@ class AgainstCovariance(Expectation):
                 outside = outside if outside > 1e-13 * float(terms[0].sum()) else 0.0
             known = self._known_shape = state.basis, shape, outside
         return known[1:]
+
+    def estimate(self, params: Any) -> Estimate:
+        """As for other teachers; `reliable` is False, too, where rounding misses the tolerance by more than a thousand times."""
+        found = super().estimate(params)
+        if not self._wide or found.bounds is None:
+            return found
+        state, _, plan = self._look(params)
+        return replace(found, reliable=found.reliable and plan.meets_tolerance(state))
 
     def hessian(self, params: Any) -> np.ndarray:
         if not self._wide:

@@ -28,6 +28,7 @@ _SHRUNK = 0.4  # a plan is made anew when the loss or a row falls to this part o
 _CHUNK = 16384  # nodes looked at together
 _FLUSHED = math.exp(-600.0)  # the kernel takes exponentials below this for 0
 _ARRIVED = 1e-7  # narrow teachers pull all means to theirs; this near, times what targets extend over, rounding of these takes over
+_MISSED = 1e3  # part of the tolerance beyond which a bound on rounding is said to miss it
 _NEAR = 0.3  # cosine of the angle by which axes may turn before a plan is made anew
 _BETWEEN = 32  # steps between looks at the spreads, where axes of the whitened space are not those of the kernel
 
@@ -158,8 +159,8 @@ class CovariancePlan(Plan):
     def _near(self, state: State) -> bool:
         """Whether all means have come to that of a teacher with no eigenvalue above 1: then they are at rest for flows.
 
-        They close in exponentially, and what moves them falls below the rounding of a sum of targets of order one; the loss would
-        change by less than 1e-13 of itself.
+        They close in exponentially, or along an eigenvalue of 1 like the root of time, and what moves them falls below the rounding of
+        a sum of targets of order one; the loss would change by less than 1e-13 of itself.
         """
         values = self._shape.modes[0]
         extent = np.abs((values - 1) / np.sqrt(values)).max()
@@ -292,6 +293,8 @@ class CovariancePlan(Plan):
         factor = self.nodes / 64 + 24 + 6 * (k + 2) * logit * np.sqrt(condition)
         if self._reduced:
             factor += DROPPED * np.sqrt(n + k) * (6 + 12 * logit)
+        # differences that the weights are taken not to depend on, against standard normal coordinates
+        factor += 6 * self._white.dropped / epsilon * np.sqrt(k) * (1.0 if self._moving else logit)
         arm, pull = self._white.sizes
         off = 4 * pull
         if condition > 1 or self._reduced:
@@ -352,6 +355,17 @@ class CovariancePlan(Plan):
         w = weights_at(self._white, self._z, centre, deviations, self._weights)
         square = self._q * ((centre + w @ deviations - self._targets) ** 2).sum(axis=1)
         return bool(square.sum() ** 2 >= few * (square**2).sum())
+
+    def meets_tolerance(self, state: State) -> bool:
+        """Whether bounds are within a thousand times what `Auto` asks for; True for other rules."""
+        if self._nodes.sampled or not isinstance(self._rule, Auto):
+            return True
+        centre, deviations = self.enter(state)
+        if not self._turn(deviations):
+            return self._remake(state, self._rule).meets_tolerance(state)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _, known, slopes = self._find(centre, deviations)
+            return bool((self._rounding(centre, deviations, known, slopes) <= _MISSED * known.targets(self._rule.tol)).all())
 
     def logits_are_exact(self, state: State) -> bool:
         """Whether rounding leaves the logits two digits or more."""

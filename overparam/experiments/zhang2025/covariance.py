@@ -135,7 +135,9 @@ class CovarianceResult(StoppableResult):
                                  f"those that stay rest within {point.radius:.4g}  {point.border.message}".rstrip())
                 slope, law = self.exponent(direction, variance), 2 * (1 - variance) if direction == "along" else 0.0
                 if np.isfinite(slope):
-                    apart = self.settings["resolution"] / np.log(max(self.settings["M"]) / min(self.settings["M"]))
+                    x = np.log([point.M for point in points if point.border.found])
+                    x = x - x.mean()  # of a fitted slope each middle may move by half the resolution
+                    apart = self.settings["resolution"] / 2 * np.abs(x).sum() / (x @ x)
                     lines.append(f"    slope of ln eps* + M^2 over ln M: {slope:+.2f}, within {apart:.2f} (first-order law {law:+.2f})")
         if self.interrupted:
             lines.append(f"interrupted {self.reached}: these are the points that were finished")

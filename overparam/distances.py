@@ -37,7 +37,7 @@ class Distance:
     error : float
         A proved bound, or the standard error where `method` is a sampled one.
     reliable : bool
-        False where a standard error is not to be trusted: too few effective samples. Bounds are always reliable.
+        False where a standard error is not to be trusted: see :class:`overparam.Estimate`. Finite bounds are always reliable.
     method : str
         What it was found with.
     nodes : int
@@ -53,6 +53,10 @@ class Distance:
     nodes: int
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        for name in ("value", "error", "low", "high"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     def __float__(self) -> float:
         return self.value
@@ -71,8 +75,9 @@ def total_variation(p: Any, q: Any, *, tol: float = 1e-8, rng: Any = None) -> Di
     p, q : Gaussian, GaussianMixture, (n, d) array, State, or a pair (means, weights)
         Means without weights stand for a mixture with equal ones. ``(traj.final_state, traj.final_weights)`` is a trained student.
     tol : float
-        Absolute error that is asked for. It is met in rank 1; in rank 2 about 1e-7 is reached at most, in rank 3 about 1e-3, and `error`
-        says what was.
+        Absolute error that is asked for. It is met in rank 1, down to the rounding of the means: those at distance r from the first
+        mean of p cost :math:`\varepsilon r/\sqrt{2\pi}` of their weight, 4e-5 for half of it at r = 1e12. In rank 2 about 1e-7 is
+        reached at most, in rank 3 about 1e-3, and `error` says what was.
     rng : seed or numpy.random.Generator, optional
         Of the samples; a fixed seed by default, so that the same mixtures give the same number.
 

@@ -70,7 +70,7 @@ def test_outcomes_are_those_of_long_accurate_runs():
     objective = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-9))
     for start in starts:
         run = op.gradient_flow(objective, start[:, None], t_end=1e6, rtol=1e-8)
-        assert op.regimes.count(run) == module._converged(3.0, start[:, None] - 3.0, 1e-6, lambda: None)
+        assert op.regimes.count(run) == module._converged(3.0, start[:, None] - 3.0, 1e-6)
 
 
 def test_estimates(result):
@@ -148,3 +148,16 @@ def test_ctrl_c(monkeypatch):
     assert half.estimates[0].low == 0.0 < half.estimates[0].high
     with pytest.raises(KeyboardInterrupt, match=r"at M = 3\.5"):
         op.experiments.run(NAME, M=3.5, samples=4)
+
+
+def test_a_store_is_gone_on_with(tmp_path, monkeypatch):
+    calls = []
+
+    def counts(M, deviations, tol):
+        calls.append(M)
+        return 1 if len(calls) % 2 else None
+
+    monkeypatch.setattr(module, "_converged", counts)
+    settings = {"M": 3.5, "samples": 4, "store": str(tmp_path / "store")}
+    first, second = (op.experiments.run(NAME, **settings) for _ in range(2))
+    assert len(calls) == 4 and first.estimates == second.estimates and first.estimates[0].undecided == 2

@@ -90,11 +90,11 @@ def test_bad_settings(change, message):
 def test_interrupted(monkeypatch, finished):
     whole, calls = recovery._point, []
 
-    def impatient(*args):
+    def impatient(rng, **given):  # which draws what it needs from the setting's seed
         calls.append(1)
         if len(calls) > finished:
             raise KeyboardInterrupt
-        return whole(*args)
+        return whole(**given)
 
     monkeypatch.setattr(recovery, "_point", impatient)
     settings = {"m": 2, "n": (2, 3), "starts": 1, "steps": 10}

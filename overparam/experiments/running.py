@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from overparam._threads import threads
 from overparam.experiments.result import ExperimentResult
+from overparam.store import Store
+from overparam.sweeps import sweep
 
-__all__ = ["RunsResult", "StoppableResult", "gather", "in_parallel", "one_by_one"]
+__all__ = ["RunsResult", "StoppableResult", "gather", "in_parallel", "one_by_one", "swept"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +110,51 @@ def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], 
         for task, result in zip(tasks, results, strict=True):
             bar.update()
             yield task, result
+
+
+@contextmanager
+def swept(point: Callable[..., Any], grid: Any, store: str | None, n_jobs: int | None, progress: bool | None,
+          failures: bool = False) -> Iterator[tuple[Store, bool]]:
+    """Sweep a grid into a folder, or into a temporary one for a ``with`` block.
+
+    Parameters
+    ----------
+    point, grid, n_jobs, progress
+        As in :func:`overparam.sweep`.
+    store : str, optional
+        The folder; None for a temporary one.
+    failures : bool
+        Whether points may fail.
+
+    Yields
+    ------
+    store : Store
+    interrupted : bool
+        Whether Ctrl-C came in between; the store then has what was done.
+
+    Raises
+    ------
+    RuntimeError
+        If a point failed and may not; with its traceback.
+
+    Examples
+    --------
+    >>> from overparam.experiments.running import swept
+    >>> with swept(lambda x: {"square": x * x}, {"x": [1, 2]}, None, None, False) as (store, interrupted):
+    ...     store.collect().square.values.tolist(), interrupted
+    ([1, 4], False)
+    """
+    with tempfile.TemporaryDirectory(prefix="overparam-") as folder:
+        place = folder if store is None else store
+        try:
+            found, interrupted = sweep(point, grid, store=place, seed=0, n_jobs=n_jobs, progress=progress), False
+        except KeyboardInterrupt:
+            found, interrupted = Store.open(place), True
+        failed = {} if failures else found.failures()
+        if failed:
+            first = next(iter(failed.values()))
+            raise RuntimeError(f"{len(failed)} of {len(found)} points failed, the first at {first.params}:\n{first.traceback}")
+        yield found, interrupted
 
 
 def gather(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int | None, progress: bool | None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from overparam._validation import check_integer
 
-__all__ = ["check_jobs", "check_numbers", "check_several"]
+__all__ = ["check_jobs", "check_numbers", "check_several", "check_store"]
 
 
 def check_several(value: Any, name: str, allowed: str, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
@@ -58,6 +58,13 @@ def check_several(value: Any, name: str, allowed: str, convert: Callable[[Any], 
 def check_numbers(value: Any, name: str, least: int) -> tuple[int, ...]:
     """Return whole numbers not below `least` as a tuple: see :func:`check_several`."""
     return check_several(value, name, f"a whole number not below {least}", lambda item: check_integer(item, name, minimum=least))
+
+
+def check_store(value: Any) -> str | None:
+    """Return ``store=``, the name of a folder or None; ValueError for anything else."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"store must be the name of a folder, or None; got {value!r}"[:200])
+    return value
 
 
 def check_jobs(value: Any) -> int | None:

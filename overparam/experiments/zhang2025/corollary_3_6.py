@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from overparam._validation import check_array, check_integer, check_positive, ch
 from overparam.drivers import gradient_flow
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.running import StoppableResult
+from overparam.experiments.running import StoppableResult, swept
+from overparam.experiments.settings import check_jobs, check_store
 from overparam.experiments.zhang2025.corollary_3_6_sampling import PairProposal, interval
 from overparam.objectives import ScoreMatching
 from overparam.planning import Auto
@@ -193,9 +195,12 @@ def pair_law(M: float, n: int, kappa: float = 3.8) -> float:
     return min(float(n * (n - 1) * 0.01 * (density * gap).sum()), 1.0)
 
 
-def _checked(M: Any, n: Any, d: Any, samples: Any, plain_up_to: Any, seed: Any, tol: Any, progress: Any) -> dict[str, Any]:
+def _checked(M: Any, n: Any, d: Any, samples: Any, plain_up_to: Any, seed: Any, tol: Any, store: Any, n_jobs: Any,
+             progress: Any) -> dict[str, Any]:
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
+    check_jobs(n_jobs)
+    check_store(store)
     try:
         if isinstance(M, bool):
             raise ValueError
@@ -216,7 +221,8 @@ def _checked(M: Any, n: Any, d: Any, samples: Any, plain_up_to: Any, seed: Any, 
 
 @register(NAME, check=_checked, result=Corollary36Result)
 def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n: int = 2, d: int = 1, samples: int = 60,
-                  plain_up_to: float = 3.0, seed: int = 0, tol: float = 1e-6, progress: bool | None = None) -> Corollary36Result:
+                  plain_up_to: float = 3.0, seed: int = 0, tol: float = 1e-6, store: str | None = None, n_jobs: int | None = None,
+                  progress: bool | None = None) -> Corollary36Result:
     r"""How often not exactly one student converges from a random start: far less often than bounded, and for pairs nearer than the mean.
 
     Corollary 3.6: from :math:`\mu_i\sim N(Me_1,I_d)` exactly one student converges with probability at least :math:`1-n^2M^{-1/3}`, for
@@ -240,6 +246,10 @@ def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n
         The draws at M are those of ``default_rng([seed, number of M, kind])``.
     tol : float
         Relative tolerance of the gradient rows.
+    store : str, optional
+        Folder of the outcomes, a file for each start, which the same settings go on with.
+    n_jobs : int, optional
+        As in joblib; None takes joblib's own setting, one process by default.
     progress : bool, optional
         None shows a bar on a terminal after two seconds.
 
@@ -263,35 +273,44 @@ def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n
     >>> [(one.kind, one.samples) for one in result.estimates]
     [('pairs', 8)]
     """
-    settings = _checked(M, n, d, samples, plain_up_to, seed, tol, progress)
+    settings = _checked(M, n, d, samples, plain_up_to, seed, tol, store, n_jobs, progress)
     n, d, samples = settings["n"], settings["d"], settings["samples"]
-    plan = [(number, m, kind) for number, m in enumerate(settings["M"]) for kind in ("plain", "pairs")
+    plan = [(m, kind) for m in settings["M"] for kind in ("plain", "pairs")
             if (kind == "plain" and m <= settings["plain_up_to"]) or (kind == "pairs" and d == 1)]
-    from tqdm.auto import tqdm
-
+    point = partial(_point, distances=settings["M"], n=n, d=d, samples=samples, seed=settings["seed"], tol=settings["tol"])
+    grid = [{"M": m, "kind": kind, "start": start} for m, kind in plan for start in range(samples)]
     found: list[Estimate] = []
-    where = "before any start"
-    try:
-        with tqdm(total=len(plan) * samples, delay=2.0, leave=False, disable=None if progress is None else not progress) as bar:
-            for number, m, kind in plan:
+    with swept(point, grid, store, n_jobs, progress) as (kept, interrupted):
+        for number, (m, kind) in enumerate(plan):
+            block = range(number * samples, (number + 1) * samples)
+            if not all(kept.has(index) for index in block):
                 where = f"in the {kind} draws at M = {m:g}"
-                bar.set_description(f"M = {m:g}, {kind}")
-                rng = np.random.default_rng([settings["seed"], number, kind == "pairs"])
-                if kind == "plain":
-                    deviations, weights = rng.standard_normal((samples, n, d)), np.ones(samples)
-                else:
-                    starts, log_weights = PairProposal.of(m, n).draw(samples, rng)
-                    deviations, weights = starts[:, :, None] - m, np.exp(log_weights)
-                numbers = [_converged(m, one, settings["tol"], bar.update) for one in deviations]
-                found.append(_estimate(m, kind, numbers, weights))
-    except KeyboardInterrupt:
-        if not found:
-            raise KeyboardInterrupt(where) from None
-        return Corollary36Result(NAME, settings, tuple(found), stopped=where)
+                if interrupted and found:
+                    return Corollary36Result(NAME, settings, tuple(found), stopped=where)
+                raise KeyboardInterrupt(where)
+            numbers = [float(kept.get(index)["k"]) for index in block]
+            weights = _draws(settings["M"], m, kind, n, d, samples, settings["seed"])[1]
+            found.append(_estimate(m, kind, [None if math.isnan(k) else int(k) for k in numbers], weights))
     return Corollary36Result(NAME, settings, tuple(found))
 
 
-def _converged(M: float, deviations: np.ndarray, tol: float, done: Any) -> int | None:
+@lru_cache(maxsize=64)
+def _draws(distances: tuple[float, ...], M: float, kind: str, n: int, d: int, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations of all starts from M e_1, and their weights."""
+    rng = np.random.default_rng([seed, distances.index(M), kind == "pairs"])
+    if kind == "plain":
+        return rng.standard_normal((samples, n, d)), np.ones(samples)
+    starts, log_weights = PairProposal.of(M, n).draw(samples, rng)
+    return starts[:, :, None] - M, np.exp(log_weights)
+
+
+def _point(M: float, kind: str, start: int, *, distances: tuple[float, ...], n: int, d: int, samples: int, seed: int,
+           tol: float) -> dict[str, int | None]:
+    """How many students converge from one of the starts."""
+    return {"k": _converged(M, _draws(distances, M, kind, n, d, samples, seed)[0][start], tol)}
+
+
+def _converged(M: float, deviations: np.ndarray, tol: float) -> int | None:
     """How many students converge from M e_1 + deviations."""
     target = np.zeros(deviations.shape[1])
     centre = target.copy()
@@ -300,7 +319,6 @@ def _converged(M: float, deviations: np.ndarray, tol: float, done: Any) -> int |
                         record=log_spaced(60), stop=regimes.until_decided(target), progress=False)
     if run.status == "interrupted":
         raise KeyboardInterrupt
-    done()
     return regimes.count(run)
 
 

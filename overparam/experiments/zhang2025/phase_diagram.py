@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +13,11 @@ from overparam import plotting
 from overparam._validation import check_array, check_integer, check_real
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.running import StoppableResult
-from overparam.experiments.settings import check_jobs
+from overparam.experiments.running import StoppableResult, swept
+from overparam.experiments.settings import check_jobs, check_store
 from overparam.experiments.zhang2025.phase_boundary_runs import Dynamics, check_profiles, profile_label
 from overparam.experiments.zhang2025.phase_boundary_runs import profile as positions_of
 from overparam.planning import Auto
-from overparam.store import Store
-from overparam.sweeps import sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -192,8 +189,7 @@ def _checked(points: Any, M: Any, log_epsilon: Any, n: Any, profile: Any, tol: A
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
     check_jobs(n_jobs)
-    if store is not None and not isinstance(store, str):
-        raise ValueError(f"store must be the name of a folder, or None; got {store!r}")
+    check_store(store)
     ends = _ends(M, "M", 0.1, 50.0)
     spread = (-(ends[1] ** 2) - _BELOW, 1.0) if log_epsilon is None else _ends(log_epsilon, "log_epsilon", -1e4, 3.0)
     return {"points": check_integer(points, "points", minimum=2, maximum=1000), "M": ends, "log_epsilon": spread,
@@ -264,22 +260,17 @@ def phase_diagram(points: int = 25, M: Sequence[float] = (1.0, 6.0), log_epsilon
     --------
     >>> import overparam as op
     >>> result = op.experiments.run("zhang2025.phase_diagram", points=3, M=(2.0, 3.0), n=2)
-    >>> result.k[0, :, 0].tolist(), result.k[0, -1, -1]
+    >>> result.k[0, :, 0].tolist(), float(result.k[0, -1, -1])
     ([2.0, 2.0, 2.0], 1.0)
     """
     settings = _checked(points, M, log_epsilon, n, profile, tol, rtol, store, n_jobs, progress)
     grid = {"M": np.linspace(*settings["M"], settings["points"]), "log_epsilon": np.linspace(*settings["log_epsilon"], settings["points"]),
             "profile": list(settings["profile"])}
     point = partial(_point, n=settings["n"], tol=settings["tol"], rtol=settings["rtol"])
-    with tempfile.TemporaryDirectory(prefix="overparam-") as folder:
-        where, place = "", folder if store is None else store
-        try:
-            found = sweep(point, grid, store=place, seed=0, n_jobs=n_jobs, progress=progress)
-        except KeyboardInterrupt as stopped:
-            found = Store.open(place)
-            where = f"after {found.status().done} of {len(found)} runs"
-            if not found.status().done:
-                raise KeyboardInterrupt(where) from stopped
+    with swept(point, grid, store, n_jobs, progress, failures=True) as (found, interrupted):
+        where = f"after {found.status().done} of {len(found)} runs" if interrupted else ""
+        if interrupted and not found.status().done:
+            raise KeyboardInterrupt(where)
         data = found.collect()
     k = data.k.transpose("profile", "M", "log_epsilon").values.astype(np.float64)
     reasons = data.reason.transpose("profile", "M", "log_epsilon").values

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +18,8 @@ from overparam.drivers import em
 from overparam.drivers.loop import check_progress, check_steps
 from overparam.experiments.modes import nearest, polygon
 from overparam.experiments.registry import register
-from overparam.experiments.running import StoppableResult, gather
-from overparam.experiments.settings import check_jobs, check_numbers
+from overparam.experiments.running import StoppableResult, swept
+from overparam.experiments.settings import check_jobs, check_numbers, check_store
 from overparam.objectives import KLDivergence
 from overparam.planning import Auto
 from overparam.teachers import GaussianMixture
@@ -236,10 +238,11 @@ class RecoveryResult(StoppableResult):
 
 
 def _checked(m: Any, n: Any, starts: Any, separation: Any, step_size: Any, steps: Any, threshold: Any, weight_error: Any, nodes: Any,
-             seed: Any, n_jobs: Any, progress: Any) -> dict[str, Any]:
+             seed: Any, store: Any, n_jobs: Any, progress: Any) -> dict[str, Any]:
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
     check_jobs(n_jobs)
+    check_store(store)
     return {"m": check_numbers(m, "m", 2), "n": check_numbers(n, "n", 1), "starts": check_integer(starts, "starts", minimum=1),
             "separation": check_positive(separation, "separation"), "step_size": check_positive(step_size, "step_size"),
             "steps": check_steps(steps), "threshold": check_positive(threshold, "threshold"),
@@ -251,37 +254,45 @@ def _shares(params: np.ndarray, weights: np.ndarray, means: np.ndarray) -> np.nd
     return np.bincount(nearest(params, means), weights=weights, minlength=len(means))
 
 
-def _point(m: int, n: int, settings: dict[str, Any]) -> Point:
-    target = polygon(m, settings["separation"])
-    nodes = grid(target, settings["nodes"])
-    objective = KLDivergence(nodes)
-    entropy = KLDivergence(nodes, weights=target.weights).value(target.means)  # what the sum over nodes is at the teacher itself
+@lru_cache(maxsize=8)
+def _problem(m: int, separation: float, nodes: int) -> tuple[GaussianMixture, KLDivergence, float]:
+    """The teacher, the loss on its grid, and what the sum over nodes is at the teacher itself."""
+    target = polygon(m, separation)
+    points = grid(target, nodes)
+    return target, KLDivergence(points), KLDivergence(points, weights=target.weights).value(target.means)
+
+
+def _point(m: int, n: int, start: int, *, separation: float, step_size: float, steps: int, threshold: float, weight_error: float,
+           nodes: int, seed: int) -> dict[str, Any]:
+    """What becomes of one start: an :class:`Outcome`, and for the first one by how much the grid's KL is off."""
+    target, objective, entropy = _problem(m, separation, nodes)
 
     def right(loss: float, params: np.ndarray, weights: np.ndarray) -> bool:
         shares = _shares(params, weights, target.means)
-        return bool(loss < settings["threshold"] and np.abs(shares - target.weights).max() < settings["weight_error"])
+        return bool(loss < threshold and np.abs(shares - target.weights).max() < weight_error)
 
-    outcomes = []
-    for number in range(settings["starts"]):
-        start = init.from_teacher(target, n, rng=np.random.default_rng([settings["seed"], m, n, number]))
-        traj = em(objective, start, steps=settings["steps"], step_size=settings["step_size"], record=log_spaced(RECORDS), progress=False,
-                  stop=lambda record: right(record.loss - entropy, record.params, record.weights))
-        if traj.status == "interrupted":
-            raise KeyboardInterrupt
-        loss, weights = float(traj.loss[-1]) - entropy, traj.final_weights
-        outcomes.append(Outcome(len(set(nearest(start, target.means).tolist())) == m, loss,
-                                tuple(_shares(traj.final, weights, target.means).tolist()), right(loss, traj.final, weights),
-                                int(traj.steps[-1]), traj.status))
-        if number == 0:
-            exact = KLDivergence(target, weights=weights, rule=Auto(tol=CERTIFIED)).estimate(traj.final).value
-            error = abs(loss - float(exact))
-    return Point(m, n, tuple(outcomes), error)
+    drawn = init.from_teacher(target, n, rng=np.random.default_rng([seed, m, n, start]))
+    traj = em(objective, drawn, steps=steps, step_size=step_size, record=log_spaced(RECORDS), progress=False,
+              stop=lambda record: right(record.loss - entropy, record.params, record.weights))
+    if traj.status == "interrupted":
+        raise KeyboardInterrupt
+    loss, weights, error = float(traj.loss[-1]) - entropy, traj.final_weights, np.nan
+    if start == 0:
+        error = abs(loss - float(KLDivergence(target, weights=weights, rule=Auto(tol=CERTIFIED)).estimate(traj.final).value))
+    return {"met": len(set(nearest(drawn, target.means).tolist())) == m, "divergence": loss,
+            "shares": _shares(traj.final, weights, target.means), "recovered": right(loss, traj.final, weights),
+            "steps": traj.steps[-1], "status": traj.status, "grid_error": error}
+
+
+def _outcome(found: dict[str, np.ndarray]) -> Outcome:
+    return Outcome(bool(found["met"]), float(found["divergence"]), tuple(found["shares"].tolist()), bool(found["recovered"]),
+                   int(found["steps"]), str(found["status"]))
 
 
 @register(NAME, check=_checked, result=RecoveryResult)
 def recovery(m: int | Sequence[int] = (2, 3, 4), n: int | Sequence[int] = (2, 3, 4, 6, 8, 12), starts: int = 50, separation: float = 8.0,
              step_size: float = 1.0, steps: int = 300, threshold: float = 0.01, weight_error: float = 0.02, nodes: int = 20, seed: int = 0,
-             n_jobs: int | None = None, progress: bool | None = None) -> RecoveryResult:
+             store: str | None = None, n_jobs: int | None = None, progress: bool | None = None) -> RecoveryResult:
     r"""How often hybrid gradient EM recovers a mixture of m components from n draws: far more often than every one is drawn.
 
     Teacher: m components of equal weight in the plane, neighbours `separation` apart. Student: :math:`\mu_i\sim p^*`,
@@ -311,6 +322,8 @@ def recovery(m: int | Sequence[int] = (2, 3, 4), n: int | Sequence[int] = (2, 3,
         Nodes of the Gauss–Hermite rule along each axis.
     seed : int
         Of the starts.
+    store : str, optional
+        Folder of the outcomes, a file for each start, which the same settings go on with.
     n_jobs : int, optional
         As in joblib; None takes joblib's own setting, one process by default.
     progress : bool, optional
@@ -336,7 +349,18 @@ def recovery(m: int | Sequence[int] = (2, 3, 4), n: int | Sequence[int] = (2, 3,
     >>> [point.recovered for point in result.points]
     [0, 3]
     """
-    settings = _checked(m, n, starts, separation, step_size, steps, threshold, weight_error, nodes, seed, n_jobs, progress)
-    tasks = [(count, number, settings) for count in settings["m"] for number in settings["n"]]
-    found, where = gather(_point, tasks, n_jobs, progress)
-    return RecoveryResult(NAME, settings, found, stopped=where)
+    settings = _checked(m, n, starts, separation, step_size, steps, threshold, weight_error, nodes, seed, store, n_jobs, progress)
+    constants = {key: value for key, value in settings.items() if key not in ("m", "n", "starts")}
+    axes = {"m": settings["m"], "n": settings["n"], "start": range(settings["starts"])}
+    points: list[Point] = []
+    with swept(partial(_point, **constants), axes, store, n_jobs, progress) as (kept, interrupted):
+        for number, (count, parameters) in enumerate(product(settings["m"], settings["n"])):
+            block = range(number * settings["starts"], (number + 1) * settings["starts"])
+            if all(kept.has(index) for index in block):  # not, where Ctrl-C came
+                found = [kept.get(index) for index in block]
+                points.append(Point(count, parameters, tuple(map(_outcome, found)), float(found[0]["grid_error"])))
+        total = len(settings["m"]) * len(settings["n"])
+        where = f"after {len(points)} of {total} points" if interrupted else ""
+    if interrupted and not points:
+        raise KeyboardInterrupt(where)
+    return RecoveryResult(NAME, settings, tuple(points), stopped=where)

@@ -31,7 +31,7 @@ from overparam.state import State
 __all__ = ["FarPlan", "Scene"]
 
 _FAINT = math.log(1e-300)  # a mean is left out where all that it could change is below this,
-_SLACK = math.log(1e10)  # and a plan without it serves as long as that stays below this times as much
+_SLACK = math.log(1e10)  # and a plan without it serves as long as that stays below this times as much, if not told otherwise
 _PADS = (0.05, 0.005, 5e-4, 5e-6)  # room for the means that stay, as parts of the extent of means and teacher
 
 
@@ -39,7 +39,8 @@ _PADS = (0.05, 0.005, 5e-4, 5e-6)  # room for the means that stay, as parts of t
 class Scene:
     """Student and teacher: weights (n,), teacher means (m, k) in the state's coordinates, teacher weights (m,); and their objective.
 
-    A mean is left out where all that it could change is below :math:`e^{faint}`.
+    A mean is left out where all that it could change is below :math:`e^{faint}`, and a plan without it serves up to
+    :math:`e^{faint+slack}`.
     """
 
     weights: np.ndarray
@@ -47,11 +48,12 @@ class Scene:
     teacher_weights: np.ndarray
     integrands: Integrands = field(default_factory=ScoreMatchingIntegrands)
     faint: float = _FAINT
+    slack: float = _SLACK
 
     @property
     def limit(self) -> float:
         """Logarithm below which what is left out must stay for a plan to serve."""
-        return self.faint + _SLACK
+        return self.faint + self.slack
 
     def log_shares(self, centre: np.ndarray, deviations: np.ndarray, kept: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(n,) bounds on the logarithm of each mean's total weight, against the `kept` mean nearest to each component; which those are.
@@ -177,6 +179,11 @@ class FarPlan(Plan):
             bounds = replace(bounds, truncation=Parts(known.value + float(loss), known.grad + np.where(self._present, rows, 0.0)))
         return replace(found, value=found.value + self._offset, value_error=found.value_error + float(loss), bounds=bounds,
                        grad_error=found.grad_error + np.where(self._present, rows, 0.0))
+
+    def left_out(self, state: State) -> tuple[float, float]:
+        """Bounds on what the means that are left out change in any row and in the loss."""
+        rows, loss = np.exp(self._left_out(state))
+        return float(rows), float(loss)
 
     def covers(self, state: State) -> bool:
         return self.part.covers(state) and max(self._left_out(state)) < self._scene.limit

@@ -22,7 +22,7 @@ from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import DROPPED, align
 from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.objectives.expectation import plan_for, scene_of
-from overparam.objectives.far_means import FarPlan
+from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands
 from overparam.objectives.partial_plan import PartialPlan
@@ -36,10 +36,14 @@ __all__ = ["ComponentPlan", "Mixture", "plan_of_mixture"]
 
 _EPS = np.finfo(np.float64).eps
 _FLOOR = 4e-14  # of what the components' rows are summed from: a row that cancels between them is asked for no more
+_FULL_RANGE = Scene.faint
 _FAINT = math.log(1e-25)  # what a mean may change unseen where the full range of float64 takes too many nodes
+_CUT = 0.1  # of the smallest allowed error: what means may change unseen where leaving them out saves nodes,
+_ROVING = math.log(30.0)  # in a run planned with this much less for each of them, so that the means may move
 _FEW = 20_000  # nodes up to which there is little to gain,
 _FEWEST = 2000  # and up to which there is none, even where every component sees one student
 _INFORMATION_TOL = 1e-13
+_UNSEEN = math.log(1e-20)  # of I, which is known to rounding
 _ROOM = 30.0  # spread from which a plan is for one state: room for the means to move, a part of the spread, is wider than the grid
 
 
@@ -105,19 +109,25 @@ class Mixture:
         state, value, error = State(np.zeros(self.means.shape[1]), self.means), 0.0, 0.0
         own = replace(self, weights=self.shares)
         for number, share in enumerate(self.shares):
-            found = own.component(state, number, Auto(_INFORMATION_TOL), None, False).evaluate(self.seen_from(state, number))
+            found = own.component(state, number, Auto(_INFORMATION_TOL), None, False, faint=_UNSEEN).evaluate(self.seen_from(state, number))
             value, error = value + share * found.value, error + share * found.value_error
         return float(value), float(error)
 
-    def expected_nodes(self, state: State, tol: float) -> tuple[float, float]:
-        """About how many nodes a plan on the axes of student and teacher takes, and one on the student's for each component."""
-        own = 0.0
+    def expected_nodes(self, state: State, tol: float) -> tuple[float, float, float]:
+        """About how many nodes a plan on the axes of student and teacher takes, one on the student's for each component, and the latter
+        where means are left out that change less than about the tolerance."""
+        own = [0.0, 0.0]
         for number in range(len(self.means)):
             seen, origin = self.seen_from(state, number), np.zeros((1, state.k))
-            _, present, kept = scene_of(seen, origin, np.ones(1), self.weights, self.integrands)
-            own += _nodes(seen.deviations[present][kept], origin, tol)
+            for way, faint in enumerate(({}, {"faint": _first_cut(tol)})):
+                _, present, kept = scene_of(seen, origin, np.ones(1), self.weights, self.integrands, **faint)
+                own[way] += _nodes(seen.deviations[present][kept], origin, tol)
         _, present, kept = scene_of(state, self.means, self.shares, self.weights, self.integrands)
-        return len(self.means) * _nodes(state.deviations[present][kept], self.means, tol), own
+        return len(self.means) * _nodes(state.deviations[present][kept], self.means, tol), own[0], own[1]
+
+
+def _first_cut(tol: float) -> float:
+    return math.log(1e-3 * tol)
 
 
 def _nodes(deviations: np.ndarray, means: np.ndarray, tol: float) -> float:
@@ -139,14 +149,14 @@ def plan_of_mixture(mixture: Mixture, state: State, rule: Rule, previous: Plan |
             or seen_from(state, mixture.means, mixture.weights)[1]:
         return plain()
     exact = Auto(rule.tol, rule.max_nodes) if rule.sampling else rule
-    joint, own = mixture.expected_nodes(state, rule.tol)
+    joint, full, own = mixture.expected_nodes(state, rule.tol)
     if joint <= max(_FEWEST if own < 10 * len(mixture.means) else _FEW, 1.5 * own):
         try:
             return ordinary(state, exact, None if known else previous, roomy)
         except TooHardError:
             pass
     try:
-        return ComponentPlan.of(mixture, state, exact, known, roomy)
+        return ComponentPlan.of(mixture, state, exact, known, roomy, cut=full > max(_FEW, 2 * own))
     except TooHardError:
         return plain()
 
@@ -191,10 +201,12 @@ class ComponentPlan(Plan):
         self.nodes, self.rule = sum(part.nodes for part in parts), repr(rule)
 
     @classmethod
-    def of(cls, mixture: Mixture, state: State, rule: Auto, previous: ComponentPlan | None = None, roomy: bool = True) -> ComponentPlan:
+    def of(cls, mixture: Mixture, state: State, rule: Auto, previous: ComponentPlan | None = None, roomy: bool = True,
+           cut: bool = False) -> ComponentPlan:
         """The plan at `state`; raises TooHardError where a component takes more than the rule's nodes.
 
-        In a run means may then be left out that change less than 1e-25: rows below are known to that only, as their bounds say.
+        With `cut` means are left out under a component where all that they change there is a part of the error that is allowed. In a
+        run means may else be left out that change less than 1e-25: rows below are known to that only, as their bounds say.
         """
         information = mixture.information() if previous is None else previous.information
         parts = previous.parts if previous is not None else (None,) * len(mixture.means)
@@ -203,27 +215,62 @@ class ComponentPlan(Plan):
             ways.append({"roomy": False, "faint": _FAINT})
             if np.ptp(state.deviations, axis=0).max() < _ROOM:
                 ways.insert(0, {"roomy": True})
+        slack = math.log(state.n) + (_ROVING if roomy else 0.0)
 
-        def made(asked: np.ndarray | None) -> ComponentPlan:
+        def made(asked: np.ndarray | None, limit: float) -> ComponentPlan:
             own = Auto(rule.tol, rule.max_nodes) if asked is None else _Allowed(rule.tol, rule.max_nodes, asked)
             while True:
+                way = ways[0]
+                if limit - slack > way.get("faint", _FULL_RANGE):
+                    way = {**way, "faint": limit - slack, "slack": slack}
                 try:
-                    new = tuple(mixture.component(state, number, own, one, **ways[0]) for number, one in enumerate(parts))
+                    new = tuple(mixture.component(state, number, own, one, **way) for number, one in enumerate(parts))
                     return cls(mixture, state, rule, new, asked, information, roomy)
                 except TooHardError:
                     if len(ways) == 1:
                         raise
                     del ways[0]
 
-        plan = made(None) if previous is None else made(previous.allowed(previous.sums(state, mixture.weights)) / 2)
+        limit = _first_cut(rule.tol) if cut else -math.inf
+        if previous is None:
+            plan = made(None, limit)
+        else:
+            if cut:
+                limit = previous.unseen(state)
+            plan = made(previous.allowed(previous.sums(state, mixture.weights)) / 2, limit)
         for _ in range(4):
             allowed = plan.allowed(plan.sums(state, mixture.weights))
-            if plan.asked is not None and (plan.asked <= allowed).all():
+            most = plan.unseen(state) if cut else -math.inf
+            if plan.asked is not None and (plan.asked <= allowed).all() and limit <= most + math.log(2):
                 return plan
-            parts = plan.parts
-            plan = made(allowed / 2)
+            parts, limit = plan.parts, most
+            plan = made(allowed / 2, limit)
         raise TooHardError(f"tol={rule.tol:g} cannot be certified: the rows of the teacher's components cancel. Raise tol, or use a "
                            "sampling rule (op.Sobol, op.MonteCarlo)")
+
+    def unseen(self, state: State) -> float:
+        """Logarithm of what means that are left out under a component may change there, of rows and of the loss: a tenth of the smallest
+        error that is allowed or that rounding makes, and so little that the Hessian has its tolerance as well.
+
+        Minus infinity where a row is not seen for what this plan leaves out.
+        """
+        sums, found = self.sums(state, self.mixture.weights), self.evaluate(state)
+        hidden = float(self.mixture.shares @ [part.left_out(state)[0] if isinstance(part, FarPlan) else 0.0 for part, state in
+                                              zip(self.parts, self._seen(state), strict=True)])
+        present = self.mixture.weights > 0
+        rows = np.linalg.norm(found.rows, axis=1)
+        known = np.maximum(rows, found.bounds.rounding.grad)[present]
+        if (known <= 10 * hidden).any():
+            return -math.inf
+        allowed = np.maximum(self.allowed(sums), np.append(found.bounds.rounding.grad, found.bounds.rounding.value))
+        least = float(allowed[np.append(present, True)].min())
+        omega = np.linalg.norm((state.centre + state.deviations)[:, None] - self.mixture.means, axis=-1).max()
+        curved = self.mixture.integrands.hessian.effect(omega, state.k) / self.mixture.integrands.effects(omega, state.k)[0]
+        least = min(least, self._rule.tol * float((self.mixture.shares @ sums.shares).max()) / curved)
+        return math.log(_CUT * least) if least > 0 else -math.inf
+
+    def _seen(self, state: State) -> list[State]:
+        return [self.mixture.seen_from(state, number) for number in range(len(self.parts))]
 
     # --- tolerances --------------------------------------------------------------------------------------------------
 

@@ -236,3 +236,13 @@ def test_total_variation_needs_the_shares_to_match():
     report = theorem.check(**{**made, "subject": run, "match": 0.5}, confirm=False)
     assert run.loss[-1] < 1e-10
     assert report.verdict == "violated", report.text()
+
+
+def test_counted_chances_do_not_ask_for_a_tolerance():
+    """Modes without symmetry: the chance has an interval of fixed draws, which no tolerance makes narrower."""
+    teacher = op.GaussianMixture([[-8.0, 0.0], [8.0, 1.0]], [0.3, 0.7])
+    start = 30.0 * np.array([[-1.0, 0.0], [1.0, 0.0]])
+    run = op.gradient_descent(op.ReverseFisher(teacher, rule=op.Auto(1e-4)), start, step_size=1.0, steps=2)
+    left = named(check("tyurin2026.theorem_3_3", run), "chances of the modes").left
+    found = named(check("tyurin2026.theorem_3_3", run, match=left, separation=12.0, R_min=20.0, epsilon=0.5), "chances of the modes")
+    assert found.holds is None and "only a match= outside" in found.would_decide and "smaller tolerance" not in found.would_decide

@@ -258,10 +258,13 @@ class Expectation(Objective):
         centred = found.replicates - found.replicates.mean(axis=0)
         basis = np.eye(state.k) if state.basis is None else state.basis
         variance = np.zeros((state.n, state.d))
-        for replicate in centred:
-            variance += (replicate @ basis.T) ** 2
+        with np.errstate(over="ignore"):
+            for replicate in centred:
+                variance += (replicate @ basis.T) ** 2
         count = len(centred)
-        floor = np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0))
+        with np.errstate(over="ignore", invalid="ignore"):  # far beyond float64's range of squares an error may be infinite
+            floor = np.nan_to_num(np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0)),
+                                  nan=np.inf, posinf=np.inf)
         seen = (found.grad_error <= np.linalg.norm(found.rows, axis=1)).all()  # of a row below its error not even the direction is known
         return replace(estimate, reliable=bool(known and seen and (samples >= _FEW).all() and plan.carries_integrand(state, _FEW)
                                                 and plan.logits_are_exact(state)), replicates=count,

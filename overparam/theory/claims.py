@@ -189,7 +189,8 @@ class Claim:
         near = f"the numerical error {self.error:.3g} " + (
             f"is above {VAGUE:.0%} of what is compared" if self.relation in ("==", "->") or self.attained
             else f"covers the difference {apart:.3g}")
-        return f"{note}{near}: a smaller tolerance would decide"
+        remedy = "" if "would decide" in self.note else ": a smaller tolerance would decide"  # a note may name another way
+        return f"{note}{near}{remedy}"
 
     @property
     def comparison(self) -> str:

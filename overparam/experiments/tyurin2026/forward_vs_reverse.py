@@ -122,13 +122,20 @@ class ForwardVsReverseResult(two_losses.TwoLossesResult):
             if traj.status != "completed":
                 lines.append(f"  {traj.status}: {traj.message}")
         lines += ["", "k: parameters that converge. farthest: distance of the farthest from the target at the end. its loss: the one",
-                  "descended; the forward one is near 0 with all but one far, so that the farthest is what compares them.",
+                  "descended; the two are different functions, so that the farthest is what compares them.", *self._small_but_far(),
                   f"times: from when the loss stays below {threshold:g}, from when all parameters are within {home:g} of the target.",
                   "/ law: r n^2/(64 t^2) where all converge in r directions, (16/t) sum 1/(r_i^2 - 16) over far parameters (no fit)."]
         lines += [_linear(run) for run in self.runs if (run.start, run.loss) == ("tight cluster", "reverse")]
         if self.interrupted:
             lines += ["", f"interrupted {self.reached}: these are the runs as far as they came"]
         return "\n".join(lines)
+
+    def _small_but_far(self) -> list[str]:
+        """The forward runs that end with a loss below the threshold and a parameter that is not home."""
+        found = [run for run in self.runs if run.loss == "forward" and run.trajectory.status == "completed"
+                 and run.trajectory.loss[-1] < self.settings["threshold"] and run.farthest[-1] > self.settings["home"]]
+        return [f"The forward loss is {run.trajectory.loss[-1]:.2g} with a parameter {run.farthest[-1]:.3g} away: {run.start}."
+                for run in found]
 
 
 def _linear(run: Run) -> str:

@@ -98,6 +98,10 @@ class SeparationResult(ExperimentResult):
             lines.append(f"{run.d:8d} {run.separation:8.5g} {run.separation / math.sqrt(run.d):12.3g} {run.n:3d}  {kind:<13}"
                          f"{run.active:6d}  {'{:.3f}, {:.3f}'.format(*run.shares):<16}{loss:>20}  {error:<17}"
                          f"({run.along[-1, top]:.4g}, {run.across[-1, top]:.3g})")
+            lost = _lost(run)
+            if lost is not None:
+                lines.append(f"  one side has no weight from t = {lost:.4g} on: a batch with few draws of a component, or none, can end "
+                             "the students there")
             if run.status != "completed" or run.message.startswith("sampled"):
                 lines.append(f"  {run.status}: {run.message}")
         lines += ["", "exact: every step's expectation to a proved bound, that of the loss beside it. s.e.: standard error.",
@@ -106,6 +110,22 @@ class SeparationResult(ExperimentResult):
         if self.interrupted:
             lines += ["", f"interrupted {self.reached}: these are the runs as far as they came"]
         return "\n".join(lines)
+
+
+def _lost(run: Run) -> float | None:
+    """Flow time from which on the students on one side of a minibatch run have weight 0 to rounding; None elsewhere.
+
+    A batch without a draw of a component leaves next to no weight to what stands there, and hybrid EM cannot give it back.
+    """
+    if run.method != "minibatch" or run.separation < math.sqrt(run.d) or not all(start.any() for start in _sides(run, 0)):
+        return None
+    gone = np.array([min(run.weights[record][side].sum() for side in _sides(run, 0)) < 1e-12 for record in range(len(run.times))])
+    return float(run.times[len(gone) - gone[::-1].argmin()]) if gone[-1] else None
+
+
+def _sides(run: Run, record: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which students are on the sides of the two true means."""
+    return run.along[record] > 0, run.along[record] < 0
 
 
 def _checked(d: Any, n: Any, step_size: Any, steps: Any, batch_size: Any, far_d: Any, far_n: Any, far_steps: Any, far_batch_size: Any,

@@ -19,6 +19,7 @@ from overparam.theory.tyurin2026 import common, modes
 
 __all__ = ["Theorem33", "share_of_modes"]
 
+_DRAWN = "the chance is counted over a fixed number of random starts: only a match= outside its interval would decide"
 _STILL = 0.01  # of what is too much: what has fallen by less over half of the records is not on its way
 
 
@@ -65,8 +66,8 @@ class Theorem33(Theorem):
         if constant.value is None:
             return [Hypothesis(words, latex, left, "<=", math.nan, tag="unknown", tested=False, error=error,
                                note=f"holds for match >= {left:.4g}; give match=") for words, latex, left, error in sides]
-        return [Hypothesis(words, latex, left, "<=", constant.value + 1e-12, tag=constant.tag, error=error)
-                for words, latex, left, error in sides]
+        return [Hypothesis(words, latex, left, "<=", constant.value + 1e-12, tag=constant.tag, error=error,
+                           note="" if error == 0 or abs(left - constant.value) > error else _DRAWN) for words, latex, left, error in sides]
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         epsilon, found = constants["epsilon"], self.distance(setting)
@@ -82,8 +83,9 @@ class Theorem33(Theorem):
             before = self.distance(setting, len(setting.run) // 2)
             fallen, left = before.value - found.value, found.value - bound
             if fallen > max(_STILL * left, before.error + found.error):  # the loss may fall for ever while the total variation does not
-                return [Conclusion(words, self.latex, tag=epsilon.tag, note=f"{found.value:.4g} at the end, {fallen:.2g} less than at half of "
-                                                                            "the records: it still falls, and a longer run would decide")]
+                return [Conclusion(words, self.latex, tag=epsilon.tag, note=f"{found.value:.4g} at the end, {fallen:.2g} less than at "
+                                                                            "half of the records: it still falls, and a longer run would "
+                                                                            "decide")]
             note += f"; it fell by {max(fallen, 0.0):.2g} over the second half of the records"
         return [Conclusion(words, self.latex, found.value, "<=", bound, tag=epsilon.tag, error=error, note=note)]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sweep_scaling
 import xarray
 from typer.testing import CliRunner
 
@@ -37,6 +38,12 @@ def test_the_map_is_what_finer_runs_give(result):
         assert fate.k == result.k[0, i, j]
     falls = np.diff(result.k[0], axis=1)
     assert (falls <= 0).all() and not result.reasons  # fewer converge from wider starts
+
+
+def test_scipys_integrator_in_numpy_finds_the_same():
+    """Far enough above rounding for plain coordinates; n = 5, on both sides of every line."""
+    for M, b in ((2.0, 2.0), (2.5, 2.8), (2.5, 3.4), (2.5, 4.4), (2.5, 5.6), (3.0, 2.3)):
+        assert module._point(M, b - M**2, "equispaced", n=5, tol=1e-4, rtol=1e-3)["k"] == sweep_scaling.twin(M, b - M**2)
 
 
 def test_it_draws_saves_and_says_itself(result, tmp_path):

@@ -11,6 +11,7 @@ Files appear by a temporary name and a rename. A store is never added to by anot
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 POINTS = "points"
 RESULTS = "results.nc"
+_OVERHEAD = 100_000  # bytes of a netCDF file beside its numbers
 
 
 class StoreError(ValueError):
@@ -363,6 +365,7 @@ class Store:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         with unwritable(path.parent):
             try:
+                _reserve(temporary, data.nbytes + data.nbytes // 20 + _OVERHEAD)
                 data.to_netcdf(temporary, engine="h5netcdf")
                 os.replace(temporary, path)
             finally:
@@ -384,8 +387,20 @@ class unwritable:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
-            raise StoreError(f"store {str(self._path)!r} cannot be written to: {error.strerror or error}. What is in it is kept; "
-                             "the same sweep goes on from there") from error
+            why = " ".join((error.strerror or str(error)).split())
+            raise StoreError(f"store {str(self._path)!r} cannot be written to: {why}. What is in it is kept; the same sweep goes on from "
+                             "there") from error
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Raise OSError where a file of that size has no room: HDF5 ends the process, later, if it finds out by itself."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
 
 
 def _folder(path: Any) -> Path:

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -169,13 +169,24 @@ def _pass(task: Task, store: Store, indices: list[int], n_jobs: int | None, wait
     import joblib
 
     points = store.grid.points
-    with one_thread(), closing(joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+    with one_thread(), _quietly_closed(joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
             joblib.delayed(task)(index, points[index], wait) for index in indices)) as outcomes:
         for outcome in _checked(outcomes, store):
             if outcome.payload is not None:  # from a worker that does not see the folder
                 store.put(outcome.index, outcome.payload, failed=outcome.kind == "failed")
             if outcome.kind in ("done", "failed"):
                 bar.update()
+
+
+@contextmanager
+def _quietly_closed(outcomes: Any) -> Iterator[Any]:
+    """Close joblib's generator at the end, without its warning that tasks are left: whoever leaves early says why."""
+    try:
+        yield outcomes
+    finally:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*unnecessary computation time")
+            outcomes.close()
 
 
 def _checked(outcomes: Iterator[Outcome], store: Store) -> Iterator[Outcome]:

@@ -225,6 +225,18 @@ def test_a_full_disk_ends_the_sweep_with_a_message_and_keeps_the_rest(folder, mo
     assert op.sweep(square, {"x": [1, 2, 3, 4]}, store=folder).collect().square.values.tolist() == [1, 4, 9, 16]
 
 
+def test_collected_results_that_have_no_room_are_told(folder, monkeypatch):
+    store = op.sweep(square, {"x": [1, 2]}, store=folder)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.save()
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "points"]
+
+
 def test_a_limit_on_files_is_told_in_a_real_process(folder):
     code = ("import resource, numpy as np, overparam as op\n"
             "def point(x): return {'a': np.zeros(50 if x < 2 else 100_000)}\n"

@@ -121,3 +121,84 @@ def test_descent_and_em_step_as_on_all_axes(monkeypatch):
         assert one.status == other.status == "completed"
         assert_allclose(one.final, other.final, atol=1e-6)
         assert_allclose(one.loss, other.loss, atol=1e-7)
+
+
+def corners(apart, last):
+    teacher = op.GaussianMixture([[0.0, 0.0], [apart, 0.0], [0.0, apart]])
+    return teacher, np.array([[0.0, 1.0], [apart - 1, 1.0], [1.0, apart - 1], last])
+
+
+def by_trapezoids(teacher, params, step=0.04):
+    """Value and rows on a fine lattice around each component, in NumPy."""
+    z = np.arange(-11.0, 11.0 + step / 2, step)
+    points = np.stack(np.meshgrid(z, z, indexing="ij"), axis=-1).reshape(-1, 2)
+    masses = np.exp(-(points**2).sum(axis=1) / 2) * step**2 / (2 * np.pi)
+    value, rows = 0.0, np.zeros(params.shape)
+    for mean in teacher.means:
+        x = mean + points
+        logs = [-((x[:, None] - means) ** 2).sum(axis=2) / 2 - np.log(len(means)) for means in (params, teacher.means)]
+        own, other = (np.logaddexp.reduce(part, axis=1) for part in logs)
+        value += masses @ (other - own) / len(teacher.means)
+        for i, param in enumerate(params):  # seen from the mean, and pairwise sums: others lose three digits
+            share = masses * np.exp(logs[0][:, i] - own)
+            rows[i] += [(share * (gap - points[:, axis])).sum() / len(teacher.means) for axis, gap in enumerate(param - mean)]
+    return value, rows
+
+
+@pytest.mark.parametrize(("apart", "last"), [(20.0, [5.0, 5.0]), (30.0, [5.0, 5.0]), (40.0, [5.0, 5.0]), (60.0, [5.0, 5.0]),
+                                             (20.0, [10.0, 10.0])])
+def test_students_far_below_the_tolerance_take_no_nodes(apart, last):
+    """In the last case a row of 3e-13, which is as accurate as the others relative to itself."""
+    teacher, params = corners(apart, last)
+    obj = op.KLDivergence(teacher, rule=Auto(tol=1e-9))
+    value, rows = by_trapezoids(teacher, params)
+    found = obj.estimate(params)
+    assert found.bounds is not None
+    assert last[0] > 5 or found.nodes < 5000  # without the cut 10^6 and more
+    sizes = np.linalg.norm(rows, axis=1)
+    assert (found.grad_error <= 1e-9 * sizes).all() and found.value_error <= 1e-9 * value
+    assert (np.linalg.norm(found.grad - rows, axis=1) <= found.grad_error + 1e-12 * sizes).all()
+    assert abs(found.value - value) <= found.value_error + 1e-12
+    state = obj.start(params)
+    moving = obj.plan(state).evaluate(state)  # a run's
+    apart_by = np.linalg.norm(state.expand_gradient(moving.rows) - rows, axis=1)
+    assert (apart_by <= moving.grad_error + 1e-12 * sizes).all() and (moving.grad_error <= 1e-9 * sizes).all()
+
+
+def test_runs_between_far_components():
+    teacher, params = corners(30.0, [5.0, 5.0])
+    obj = op.KLDivergence(teacher, rule=Auto(tol=1e-8))
+    run = op.gradient_descent(obj, params, step_size=0.5, steps=3, progress=False)
+    em = op.em(obj, params, steps=1, progress=False)
+    assert run.status == em.status == "completed"
+    moved = params
+    for _ in range(3):
+        moved = moved - 0.5 * by_trapezoids(teacher, moved, 0.1)[1]
+    assert_allclose(run.final, moved, atol=1e-7)
+    assert run.loss[-1] < run.loss[0] and em.loss[-1] < em.loss[0]
+
+
+@pytest.mark.parametrize("roomy", [False, True])
+def test_what_is_left_out_is_in_the_bounds(roomy):
+    """Plans with the cut and without it, where both can be had: in all of these some means are left out."""
+    for apart, last in ((12.0, [5.0, 5.0]), (16.0, [2.0, 2.0])):
+        teacher, params = corners(apart, last)
+        obj = op.KLDivergence(teacher, rule=Auto(tol=1e-4))
+        state = obj.start(params)
+        mixture = Mixture(obj._reduced_means(state), obj.teacher.weights, np.full(4, 0.25), obj.integrands)
+        exact = by_trapezoids(teacher, params, 0.08)
+        cut, full = (ComponentPlan.of(mixture, state, obj.rule, roomy=roomy, cut=cut) for cut in (True, False))
+        assert cut.nodes < full.nodes
+        found = cut.evaluate(state)
+        assert (np.linalg.norm(state.expand_gradient(found.rows) - exact[1], axis=1) <= found.grad_error + 1e-13).all()
+        assert abs(found.value - exact[0]) <= found.value_error + 1e-13
+        assert (found.grad_error <= 1e-4 * np.linalg.norm(exact[1], axis=1)).all()
+
+
+def test_rows_too_small_for_any_plan_have_their_floor_said():
+    """Students on the components themselves, out of sight of each other: rows are below 1e-130, and the bound, 1e-25 at most, says so."""
+    teacher, _ = corners(50.0, [0.0, 0.0])
+    found = op.KLDivergence(teacher).estimate(teacher.means)
+    assert found.bounds is not None and found.nodes < 5000
+    assert (np.linalg.norm(found.grad, axis=1) <= found.grad_error).all() and found.grad_error.max() < 1e-25
+    assert abs(found.value) <= found.value_error < 1e-13

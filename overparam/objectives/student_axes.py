@@ -205,16 +205,15 @@ class ComponentPlan(Plan):
            cut: bool = False) -> ComponentPlan:
         """The plan at `state`; raises TooHardError where a component takes more than the rule's nodes.
 
-        With `cut` means are left out under a component where all that they change there is a part of the error that is allowed. In a
-        run means may else be left out that change less than 1e-25: rows below are known to that only, as their bounds say.
+        With `cut` means are left out under a component where all that they change there is a part of the error that is allowed. Where
+        rows are so small that this saves too little, means may be left out that change less than 1e-25: rows below are known to that
+        only, as their bounds say.
         """
         information = mixture.information() if previous is None else previous.information
         parts = previous.parts if previous is not None else (None,) * len(mixture.means)
-        ways: list[dict[str, Any]] = [{"roomy": False}]
-        if roomy:
-            ways.append({"roomy": False, "faint": _FAINT})
-            if np.ptp(state.deviations, axis=0).max() < _ROOM:
-                ways.insert(0, {"roomy": True})
+        ways: list[dict[str, Any]] = [{"roomy": False}, {"roomy": False, "faint": _FAINT}]
+        if roomy and np.ptp(state.deviations, axis=0).max() < _ROOM:
+            ways.insert(0, {"roomy": True})
         slack = math.log(state.n) + (_ROVING if roomy else 0.0)
 
         def made(asked: np.ndarray | None, limit: float) -> ComponentPlan:

@@ -48,7 +48,8 @@ class KLDivergence(Expectation):
     -----
     Around a single Gaussian the loss is summed as :math:`E[e^r-1-r]`, :math:`r=\ln(p/p^*)`, which keeps its relative accuracy
     however late a run is. Elsewhere it is :math:`-E\,r`, good to rounding of the size of r: against a mixture that the student meets
-    exactly it is 0 to about 1e-15, of either sign.
+    exactly it is 0 to about 1e-15, of either sign. Against components so far apart that nothing else fits into ``Auto``'s nodes,
+    gradient rows below 1e-25 are known to that only; the bounds of ``estimate`` say where.
 
     References
     ----------

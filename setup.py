@@ -1,5 +1,6 @@
 """Build of the compiled core; everything else about the package is in pyproject.toml."""
 
+import os
 import sys
 
 from Cython.Build import cythonize
@@ -63,7 +64,12 @@ def extension(name, sources=(), headers=()):
 
 
 class BuildCore(build_ext):
-    """Passes each compiler the flags it understands."""
+    """Passes each compiler the flags it understands, and compiles as many extensions at a time as there are processors."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
 
     def build_extensions(self):
         flags = MSVC_FLAGS if self.compiler.compiler_type == "msvc" else GNU_FLAGS

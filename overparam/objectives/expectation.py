@@ -100,8 +100,9 @@ class Expectation(Objective):
             raise ValueError(f"teacher must be an overparam.Teacher such as op.Gaussian(mean); got {teacher!r}")
         self._data = isinstance(teacher, DataSet)
         if isinstance(teacher, CovarianceGaussian) and not self.takes_covariance:
-            raise ValueError(f"{type(self).__name__} needs a teacher of identity covariance; got {teacher!r}. op.ScoreMatching takes others")
-        if not (self._data or hasattr(teacher, "means") or self.takes_covariance and isinstance(teacher, CovarianceGaussian)):
+            raise ValueError(f"{type(self).__name__} needs a teacher of identity covariance; got {teacher!r}. "
+                             "op.ScoreMatching takes others")
+        if not (self._data or hasattr(teacher, "means") or (self.takes_covariance and isinstance(teacher, CovarianceGaussian))):
             raise ValueError(f"{type(teacher).__name__} has no means: exact rules need an op.Gaussian or op.GaussianMixture")
         if rule is not None and not isinstance(rule, Rule):
             raise ValueError(f"rule must be an overparam.Rule such as op.Auto(tol=1e-10); got {rule!r}")

@@ -31,6 +31,9 @@ _APART = 300.0  # ln of the largest ratio between the amplitudes of columns: squ
 _SMALLEST = 1e-9  # times sqrt(rtol) and a distance of 20: its square is 4e-16 rtol, less than rtol of the loss at flow time 1e14
 _OF_THE_CENTRE = 1e3  # rtol = 1e-8 times this has a square of 1e-10, far less than what rounding does to the centre at flow time 1e17
 _NOTHING = 30.0  # a column that is exactly 0 starts with e^-30 of the largest amplitude
+_LAUNCH, _STEEP = 10.0, 1e3  # times wider a velocity is than what it moves, where that is counted in units of the velocity: the centre's at
+# a teacher that does not rest at the origin, and columns' (a rate of growth is never that large)
+_LEAST_UNIT = 1e-8  # of such a centre: rounding of velocities of order one is 1e-8 of it, as is the usual tolerance
 _NOISE = 30 * np.finfo(np.float64).eps  # of the widest column: what rounding does to velocities in all columns
 _SMALL_CENTRE = 0.2  # of the unit that a far centre starts with: there its amplitude has not followed, and a new chart begins
 _GONE = 1e-280  # a centre nearer to the target than this is seen from here: its velocity would leave float64's range, and all is linear
@@ -82,9 +85,14 @@ class Chart:
         Orthonormal axes of the columns.
     rows : (n,) bool array, optional
         The parameters that move; all by default. The others stay where they are and have no variables.
+    pull : float
+        Speed of the centre where all parameters are at the origin, which is not 0 for a mixture teacher: its first mean is there.
+    velocity : (n, k) array, optional
+        What deviations of the state move along, in its coordinates: columns of width 0 need not stay so under such a teacher.
     """
 
-    def __init__(self, state: State, moving: bool, frame: np.ndarray, rows: np.ndarray | None = None) -> None:
+    def __init__(self, state: State, moving: bool, frame: np.ndarray, rows: np.ndarray | None = None, pull: float = 0.0,
+                 velocity: np.ndarray | None = None) -> None:
         self.moving, self.frame, self.template, self.rows = moving, frame, replace(state, log_scale=0.0), rows
         if rows is not None and state.log_scale:
             raise ValueError("parameters that stay where they are have no common scale with deviations below float64's range")
@@ -95,6 +103,10 @@ class Chart:
             mean = _mean(deviations)
             deviations = deviations - mean
             centre = centre + mean * np.exp(state.log_scale)
+        speeds = np.zeros(k)
+        if velocity is not None:
+            speeds = np.abs((velocity if rows is None else velocity[rows]) @ frame).max(axis=0)
+            speeds[speeds <= _NOISE * max(speeds.max(), pull)] = 0.0  # rounding
         peak = np.abs(deviations).max()
         scaled = deviations / (peak if peak > 0 else 1.0)
         with np.errstate(divide="ignore"):
@@ -106,13 +118,24 @@ class Chart:
         else:
             offset = self.log_extent
             log_amplitudes = np.where(np.isfinite(log_amplitudes), np.maximum(log_amplitudes, -_APART), -_NOTHING)
+        # what moves by far more than its width begins as a part of its velocity, not as a long way of e-folds
+        with np.errstate(divide="ignore", over="ignore"):
+            fast = np.log(speeds) - offset
+        steep = (speeds > 0) & ((np.abs(scaled).max(axis=0) == 0) | (fast > log_amplitudes + math.log(_STEEP)))
+        if steep.any():
+            log_amplitudes = np.where(steep, fast, log_amplitudes)
+            log_amplitudes = np.maximum(log_amplitudes, log_amplitudes.max() - _APART)
         self._apart = log_amplitudes.max() - log_amplitudes
         #: columns in which nothing would move but rounding: far narrower than the widest, or 0 by symmetry
-        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0))
-        z = scaled / np.exp(log_amplitudes)
+        self.still = (_NOISE * np.exp(self._apart) > _LOST) | ((np.abs(scaled).max(axis=0) == 0) & (centre == 0) & (speeds == 0))
+        z = (deviations if steep.any() else scaled) / np.exp(log_amplitudes + (offset if steep.any() else 0.0))
         distance = float(np.linalg.norm(centre))
         #: far: the centre is wider than the deviations and has an amplitude of its own; near: that of the widest column, squared, because
         #: the loss is of fourth order in the deviations and of second order in the centre
+        #: launched: far, from nearly the origin where it does not rest; its unit is its speed there
+        self._launched = moving and pull > _LAUNCH * max(distance, np.exp(self.log_extent))
+        if self._launched:
+            distance = max(pull, _LEAST_UNIT)
         self.far = moving and distance > 0 and np.log(distance) > self.log_extent
         self._levels = log_amplitudes + offset  # g is counted from here, so that a tolerance relative to it is one of what has changed
         self._fixed, parts = centre, [np.zeros(k), z.ravel()]
@@ -259,5 +282,6 @@ class Chart:
         if self.far:
             unit = float(np.linalg.norm(y[self._c]))
             together = self._coincident and not y[self._z].any()  # nothing has split them yet
-            return (widest > y[0] - 0.5 and not together) or not _SMALL_CENTRE < unit < 1 / _SMALL_CENTRE
+            least = 0.0 if self._launched else _SMALL_CENTRE
+            return (widest > y[0] - 0.5 and not together) or not least <= unit < 1 / _SMALL_CENTRE
         return float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0

@@ -162,7 +162,8 @@ class _Flow(Stepper):
         settled, moving = self._plan.settle(state)
         if self._frame is None:
             self._frame = _frame_along(settled.centre)
-        self._chart = Chart(settled, moving, self._frame, _moving_rows(self._plan))
+        pull, velocity = self._drawn(settled, moving)
+        self._chart = Chart(settled, moving, self._frame, _moving_rows(self._plan), pull, velocity)
         self._motion, self._rate = self._chart.motion(self._plan), np.empty(len(self._chart.start))
         self._cut_around(self._chart.start)
         # records are interpolated: the last step may go beyond the last of them
@@ -173,6 +174,18 @@ class _Flow(Stepper):
         self._solver = kind(self._slope, 0.0, self._chart.start, end - s, rtol=self._rtol, atol=self._chart.tolerances(self._rtol),
                             jac=self._jacobian, first_step=None if self._first is None else min(self._first, end - s))
         self._first = None
+
+    def _drawn(self, settled: State, moving: bool) -> tuple[float, np.ndarray | None]:
+        """Speed of the centre at the origin, and what deviations move along here."""
+        origin, pull = np.zeros_like(settled.centre), 0.0
+        if moving:
+            self.evaluations += 1
+            pull = float(np.linalg.norm(self._plan.gradient(settled.moved(origin, 0 * settled.deviations), origin,
+                                                            0 * settled.deviations)[0]))
+        if settled.log_scale:
+            return pull, None
+        self.evaluations += 1
+        return pull, -self._plan.gradient(settled, settled.centre, settled.deviations)[1]
 
     def _slope(self, s: float, y: np.ndarray) -> np.ndarray:
         """dy/ds."""

@@ -53,6 +53,21 @@ def twin(M: float, log_epsilon: float) -> int | None:
     return None
 
 
+def measured(**params: object) -> dict[str, float]:
+    """A point of the diagram, and this process's processor time before and after it."""
+    params.pop("rng")
+    before = time.process_time()
+    found = phase_diagram._point(**params, n=N, tol=1e-4, rtol=1e-3)
+    return {"k": found["k"], "process": os.getpid(), "before": before, "after": time.process_time()}
+
+
+def processor_times(store: op.store.Store) -> list[float]:
+    """Processor time of each process from its first point to its last, what is between points included."""
+    data = store.collect()
+    owner, before, after = (data[name].values.ravel() for name in ("process", "before", "after"))
+    return [float(after[owner == one].max() - before[owner == one].min()) for one in np.unique(owner)]
+
+
 class _Record:
     def __init__(self, at: float, params: np.ndarray) -> None:
         self.time, self.params = at, params
@@ -66,20 +81,27 @@ def timed(function, *arguments, **keywords):
 
 def scaling(rounds: int) -> None:
     """One worker process against two, the same sweep, interleaved; the workers are running already."""
-    point = partial(phase_diagram._point, n=N, tol=1e-4, rtol=1e-3)
+    point = measured
     grid = {"M": np.linspace(2.0, 6.0, 20).tolist(), "log_epsilon": np.linspace(-30.0, 0.0, 15).tolist(), "profile": ["equispaced"]}
     warm = {**grid, "M": [2.0, 3.0], "log_epsilon": [-1.0, -2.0]}
     times: dict[str, list[float]] = {key: [] for key in ("sweep 1", "sweep 2", "spin 1", "spin 2")}
+    spent: dict[int, list[list[float]]] = {1: [], 2: []}
     for _ in range(rounds):
         for jobs in (1, 2):
             op.sweep(point, warm, n_jobs=jobs)
-            times[f"sweep {jobs}"].append(timed(op.sweep, point, grid, n_jobs=jobs)[0])
+            took, store = timed(op.sweep, point, grid, n_jobs=jobs)
+            times[f"sweep {jobs}"].append(took)
+            spent[jobs].append(processor_times(store))
             shared = joblib.Parallel(n_jobs=jobs, batch_size=1)
             shared(joblib.delayed(spin)(1000) for _ in range(4))
             times[f"spin {jobs}"].append(timed(shared, [joblib.delayed(spin)(4_000_000) for _ in range(16)])[0])
     found = {key: median(values) for key, values in times.items()}
     print(f"300 points: 1 job {found['sweep 1']:.2f} s, 2 jobs {found['sweep 2']:.2f} s: {found['sweep 1'] / found['sweep 2']:.2f} times "
           f"(median of {rounds}; best of each {min(times['sweep 1']) / min(times['sweep 2']):.2f})")
+    alone, together = median(sum(one) for one in spent[1]), median(sum(one) for one in spent[2])
+    longest = median(max(one) for one in spent[2])
+    print(f"processor time: {alone:.2f} s in one process; {together:.2f} s in two, {longest:.2f} s in the busier: with two processors free "
+          f"{alone / longest:.2f} times, {2 * alone / together:.2f} if both have equally much to do")
     print(f"plain arithmetic: {found['spin 1']:.2f} s, {found['spin 2']:.2f} s: {found['spin 1'] / found['spin 2']:.2f} times "
           f"(best of each {min(times['spin 1']) / min(times['spin 2']):.2f})")
 

@@ -358,7 +358,7 @@ class Trajectory:
             ("problem", f"{self.problem.get('kind', 'unknown')}, {self._shape_in_words()}"),
             (
                 "records",
-                f"{len(self)}, steps {self.steps[0]} to {self.steps[-1]}, flow time {self.times[0]:.6g} to {self.times[-1]:.6g}",
+                f"{len(self)}, steps {self.steps[0]} to {self.steps[-1]}{self._times_in_words()}",
             ),
             ("loss", f"{self.loss[0]:.6g} -> {self.loss[-1]:.6g} ({self._errors_in_words()})"),
             ("gradient", f"{self.grad_norm[0]:.3g} -> {self.grad_norm[-1]:.3g}"),
@@ -367,6 +367,12 @@ class Trajectory:
             ("cost", f"{self.evaluations} gradients in {self.wall_time:.3g} s"),
         ]
         return [fact for fact in facts if (fact[0] != "rule" or rule) and fact[1]]
+
+    def _times_in_words(self) -> str:
+        """From which flow time to which; nothing for full EM, whose times are its steps."""
+        if self.driver == "em" and self.settings.get("step_size") is None:
+            return ""
+        return f", flow time {self.times[0]:.6g} to {self.times[-1]:.6g}"
 
     def _errors_in_words(self) -> str:
         """The last error, and the largest one relative to its loss."""

@@ -403,7 +403,7 @@ def test_a_step_that_is_too_large_is_unstable(update_weights):
 @pytest.mark.parametrize("teacher", [MIXTURE, op.DataSet(X[:, :1])], ids=["mixture", "data"])
 def test_a_weight_of_zero_stays_zero(kind, teacher):
     run = op.em(op.KLDivergence(teacher), START, weights0=[0.4, 0.0, 0.5, 0.1], steps=5, **kind)
-    assert run.status == "completed" and finite(run) and not run.message
+    assert run.status == "completed" and finite(run) and "parameters [1] have weight 0" in run.message
     assert_array_equal(run.final[1], START[1])
     assert not run.weights[:, 1].any()
     without = op.em(op.KLDivergence(teacher), START[[0, 2, 3]], weights0=[0.4, 0.5, 0.1], steps=5, **kind)
@@ -420,6 +420,23 @@ def test_a_student_that_loses_all_responsibility_stays_and_is_named(kind, teache
         assert run.final_weights[1] == 0.0 and abs(run.final_weights.sum() - 1) < 1e-14
     else:
         assert_allclose(run.final_weights, 1 / 3)
+
+
+def test_gradient_em_names_a_student_without_responsibility():
+    objective = op.KLDivergence(op.GaussianMixture([[-2.0], [2.0]]))
+    run = op.em(objective, [[1.0], [-1.0], [1e3]], steps=3, step_size=0.5, update_weights=False)
+    assert run.final[2, 0] == 1e3 and "parameters [2] have no responsibility" in run.message
+
+
+def test_overflow_is_not_blamed_on_a_step_size():
+    run = op.em(op.KLDivergence(op.GaussianMixture([[-1e150], [1e150]])), [[-1e150 + 1], [1e150]], steps=3)
+    assert run.status == "too_hard" and "overflow" in run.message and "step size" not in run.message
+
+
+def test_full_em_has_no_flow_time_and_wide_data_are_named():
+    assert "flow time" not in op.em(op.KLDivergence(op.Gaussian([0.0])), [[1.0], [2.0]], steps=2).summary()
+    with pytest.raises(ValueError, match="the data set is too wide"):
+        op.KLDivergence(op.DataSet([[1e160], [2.0]])).value([[0.0], [1.0]])
 
 
 def test_coincident_components_are_one():

@@ -26,7 +26,7 @@ from overparam.drivers.loop import (
 from overparam.objectives import KLDivergence
 from overparam.objectives.base import Evaluation, Plan
 from overparam.objectives.shares import Shares, apart, meets, renewed, reweighted, shares
-from overparam.planning import Auto
+from overparam.planning import Auto, TooHardError
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
@@ -49,7 +49,7 @@ class _Student(State):
 class _Maximization(Stepper):
     """Steps on the nodes of one plan after another."""
 
-    def __init__(self, objective: KLDivergence, step_size: float | None, update_weights: bool) -> None:
+    def __init__(self, objective: KLDivergence, step_size: float | None, update_weights: bool, weights0: np.ndarray) -> None:
         self._objective, self._step_size, self._update = objective, step_size, update_weights
         self._planner = objective
         if isinstance(objective.rule, Auto):
@@ -57,6 +57,7 @@ class _Maximization(Stepper):
         self._plan: Plan | None = None
         self._weights: np.ndarray | None = None  # those that the plan was made or renewed for
         self._lost: set[int] = set()
+        self._without = np.flatnonzero(weights0 == 0)
         self.evaluations = 0
 
     # --- plans -------------------------------------------------------------------------------------------------------
@@ -112,6 +113,9 @@ class _Maximization(Stepper):
         for done in range(steps):
             with np.errstate(over="ignore", invalid="ignore"):
                 found = self._shares(state)
+                if found.value < -1.0:  # no divergence is: nothing but rounding is left of it
+                    raise TooHardError("squares of the means' distances exceed what float64 resolves: rounding of the logits makes the "
+                                       f"divergence {found.value:.3g}, which is never negative. Bring teacher and students closer together")
                 if not (np.isfinite(found.value) and np.isfinite(found.rows).all()):
                     return Advance(state, done, "not_finite")
                 if found.value > self.ceiling:
@@ -151,10 +155,18 @@ class _Maximization(Stepper):
         return state.weights
 
     def remark(self) -> str:
+        return "; ".join(filter(None, (_weightless(self._without), self._lost_in_words())))
+
+    def _lost_in_words(self) -> str:
         if not self._lost:
             return ""
         return (f"parameters {sorted(self._lost)} lost all responsibility (E[w_i] is 0 in float64): their means stay where they were "
                 "then")
+
+
+def _weightless(rows: np.ndarray) -> str:
+    """A remark on the parameters that have no weight from the start."""
+    return f"parameters {rows.tolist()} have weight 0: their means stay where they are" if len(rows) else ""
 
 
 class _FixedWeights(_Descent):
@@ -163,6 +175,24 @@ class _FixedWeights(_Descent):
     def weights_of(self, state: State) -> np.ndarray:
         weights = self._objective.weights
         return np.full(state.n, 1 / state.n) if weights is None else weights
+
+    def look(self, state: State) -> Evaluation:
+        found = super().look(state)
+        weights = self.weights_of(state)
+        self._idle = np.flatnonzero((weights > 0) & self._unseen(state, found))
+        self._without = np.flatnonzero(weights == 0)
+        return found
+
+    def _unseen(self, state: State, found: Evaluation) -> np.ndarray:
+        """(n,) which students have no responsibility: gradients of exactly 0, in a plan that leaves them out."""
+        plan = self._plan
+        view = getattr(getattr(plan, "part", plan), "view", None)
+        return np.zeros(state.n, dtype=bool) if view is None else ~view.rows & ~found.rows.any(axis=1)
+
+    def remark(self) -> str:
+        idle = f"parameters {self._idle.tolist()} have no responsibility (E[w_i] is 0 in float64): their means do not move" \
+            if len(self._idle) else ""
+        return "; ".join(filter(None, (super().remark(), _weightless(self._without), idle)))
 
 
 def em(objective: KLDivergence, params0: Any, *, weights0: Any = None, steps: int, step_size: float | None = None,
@@ -254,7 +284,7 @@ def _run(objective: KLDivergence, params0: Any, *, step_size: float | None, upda
         if weights is None:
             weights = np.full(state.n, 1 / state.n) if objective.weights is None else objective.weights
         state = _Student(state.centre, state.deviations, state.basis, state.origin, weights=weights)
-        stepper = _Maximization(objective, step_size, update_weights)
+        stepper = _Maximization(objective, step_size, update_weights, weights)
     return run(stepper, objective, state, driver="em", schedule=steps_to_record(record, steps, first_step),
                settings={"step_size": step_size, "steps": first_step + steps, "update_weights": update_weights,
                          "record": record.describe()}, **options)

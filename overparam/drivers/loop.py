@@ -289,7 +289,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, sc
             return log.records[-1]
 
     def first_or_floor() -> float:
-        return _GROWTH * ((log.records[0].loss if first_loss is None else first_loss) + 1)
+        return _GROWTH * (max(log.records[0].loss if first_loss is None else first_loss, 0.0) + 1)  # rounding may make it negative
 
     def blown(what: str) -> tuple[str, str]:
         return "unstable", f"{what} after {stepper.place(step)}: the step size is too large for this start; take a smaller one"

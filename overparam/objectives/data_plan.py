@@ -102,7 +102,11 @@ class LikelihoodSums(DataSums):
         super().__init__(x, q, targets, weights)
         self._middle = q @ x
         self._y = x - self._middle
-        self._squares = (self._y**2).sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._squares = (self._y**2).sum(axis=1)
+        if not np.isfinite(self._squares).all():
+            raise ValueError(f"the data set is too wide for a likelihood: squares of its coordinates (largest {np.abs(x).max():.3g}) "
+                             "overflow float64; rescale the data")
         self.chain = len(x)
 
     def reweighted(self, weights: np.ndarray) -> LikelihoodSums:

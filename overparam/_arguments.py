@@ -66,7 +66,7 @@ class Call:
         for key, value in table.items():
             if key == "kind":
                 continue
-            check_choice(key, f"{place} key", [*known, "kind"])
+            check_choice(key, f"{place} key", [*known, "kind"], near=0.6)  # another kind's key is no misspelling
             arguments[key] = checked(place, key, value, known[key].annotation)
         missing = [key for key, one in known.items() if one.default is one.empty and key not in arguments]
         if missing:

@@ -139,11 +139,11 @@ def check_rng(value: Any, name: str = "rng") -> np.random.Generator:
         raise ValueError(f"{name} must be a seed or a numpy.random.Generator; got {_shown(value)} ({error})") from None
 
 
-def check_choice(value: Any, name: str, allowed: Iterable[str]) -> str:
-    """Return `value` if it is one of the strings `allowed`; otherwise the error names the nearest."""
+def check_choice(value: Any, name: str, allowed: Iterable[str], near: float = 0.4) -> str:
+    """Return `value` if it is one of the strings `allowed`; otherwise the error names the nearest, if it is `near` (0 to 1)."""
     names = sorted(allowed)
     if value in names:
         return value
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    found = difflib.get_close_matches(str(value), names, n=1, cutoff=near)
+    hint = f" Did you mean {found[0]!r}?" if found else ""
     raise ValueError(f"{name} {_shown(value)} is not known.{hint} Known: {', '.join(names) or 'none'}")

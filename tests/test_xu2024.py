@@ -324,3 +324,11 @@ def test_wrong_statements_about_runs_are_violated(late, escape):
     assert WrongHorizon().check(gone, confirm=False).verdict == "violated"
     report = check("xu2024.bad_region", gone, confirm=False)
     assert all(one.holds for one in report.conclusions)  # up to the recalled T, which the run has left behind
+
+
+def test_a_loss_of_exactly_0_has_fallen():
+    run = op.em(op.KLDivergence(op.Gaussian([0.0])), [[1.0]], steps=5, step_size=1.0, update_weights=False)
+    assert run.loss[-1] == 0
+    assert check("xu2024.main_theorem", run, gamma=0.1, C_eta=1e30).verdict == "verified"
+    report = check("zhou2025.main_theorem", op.em(op.KLDivergence(op.Gaussian([0.0])), [[1.0]], steps=5, step_size=1.0))
+    assert "could not be evaluated" not in report.text()

@@ -95,11 +95,13 @@ def _check_file(names: list[str], file: str | None, constants: dict[str, Any], a
                 raise ValueError(f"{error}. On the command line: a file that describes a run, after the statement") from None
             if len(chosen) == 1:
                 raise
-            strangers.append(name)
+            strangers.append((name, error))
             if "all" not in names:
                 say(f"warning: {name} does not fit: {error}")
     if strangers and "all" in names:  # lemmas about other things than an objective's parameters, most of them
-        say(f"{len(strangers)} of {len(chosen)} statements do not fit and were left out: {', '.join(strangers)}")
+        say(f"{len(strangers)} of {len(chosen)} statements do not fit and were left out:")
+        for name, error in strangers:
+            say(f"{name}: {error}")
     if as_json:
         typer.echo(json.dumps([_jsonable(report.to_dict()) for report in seen], indent=2, allow_nan=False))
     else:

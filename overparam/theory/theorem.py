@@ -52,7 +52,9 @@ class Setting:
             if params0 is not None or step_size is not None:
                 raise ValueError("a trajectory brings its own start and step size: leave params0 and step_size out")
             if subject.objective is None:
-                raise ValueError("this trajectory has no objective (a user's own, from a file): load it with objective=")
+                held = ("what it learned was a data set, which is not in the file" if "DataSet" in str(subject.problem)
+                        else "a user's own, from a file")
+                raise ValueError(f"this trajectory has no objective ({held}): in Python, load it with op.load(path, objective=...)")
             step = subject.settings.get("step_size")
             return cls(subject.objective, subject.states[0], None if step is None else float(step), certain_run(subject))
         if not isinstance(subject, Objective):

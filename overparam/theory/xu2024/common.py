@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from overparam import rates
 from overparam.objectives import KLDivergence
 from overparam.objectives.base import Objective
 from overparam.planning import Auto
@@ -11,8 +12,10 @@ from overparam.teachers import Gaussian
 from overparam.theory.report import Hypothesis
 from overparam.theory.theorem import Setting
 from overparam.theory.zhang2025.lemmas_b import GradientPoint
+from overparam.trajectory import Trajectory
 
-__all__ = ["OWN", "PAPER", "LikelihoodPoint", "at_target", "divergence", "fixed_weights", "flow", "gradient_motion", "on_one_gaussian"]
+__all__ = ["OWN", "PAPER", "LikelihoodPoint", "at_target", "divergence", "fallen", "fixed_weights", "flow", "gradient_motion",
+           "on_one_gaussian"]
 
 PAPER = "Xu et al. 2024 (arXiv 2407.00490)"
 OWN = "this library, for the setting of Xu et al. 2024 (arXiv 2407.00490)"
@@ -29,6 +32,21 @@ def divergence(objective: Objective) -> Hypothesis:
     """The loss is the divergence, which gradient EM descends."""
     return Hypothesis("the loss is the Kullback-Leibler divergence from the teacher", r"L=\mathrm{KL}(p^*\|p_\mu)",
                       fact=isinstance(objective, KLDivergence), structural=True)
+
+
+def fallen(run: Trajectory, exponent: float = -0.5, strict: bool = False, time: str = "t") -> tuple[bool, str]:
+    """Whether the loss falls at least like a power of time at the end of a run (`strict`: faster), and a note on it.
+
+    A loss that is exactly 0 at the end has fallen below any power; a run with too few losses above 0 has no slope.
+    """
+    if run.status in ("unstable", "failed"):
+        return False, f"the run is {run.status}"
+    if run.loss[-1] == 0 and run.times[-1] > 0:
+        return True, "the loss is exactly 0 at the end"
+    if ((run.times > 0) & (run.loss > 0)).sum() < 2:
+        return False, "fewer than two records have flow time and loss above 0"
+    slope = float(rates.local_slope(run).slope[-1])
+    return bool(slope < exponent if strict else slope <= exponent), f"d ln L/d ln {time} = {slope:.4g} at the end"
 
 
 def on_one_gaussian(setting: Setting) -> list[Hypothesis]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam import init, rates
+from overparam import init
 from overparam.drivers import em, gradient_flow
 from overparam.theory.report import Conclusion, Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, Theorem, register
@@ -108,9 +108,7 @@ class MainTheorem(Theorem):
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         run, gamma = setting.run, constants["gamma"]
         found = largest_gamma(run.times, run.loss)
-        slopes = rates.local_slope(run).slope
-        seen = bool(len(slopes) > 1 and slopes[-1] <= -0.5 and run.status not in ("unstable", "failed"))
-        slope = f"d ln L/d ln t = {slopes[-1]:.4g} at the end" if len(slopes) else "no flow time has passed"
+        seen, slope = common.fallen(run)
         rate = Conclusion("the loss falls at least like 1/sqrt(t) at the end of the run", r"\frac{d\ln L}{d\ln t}\le-\frac12",
                           fact=True if seen else None, note=slope + ("" if seen else ": a longer run would decide"))
         words, latex = "the loss stays below its bound", r"L\le1/\sqrt{\gamma t}"
@@ -118,8 +116,8 @@ class MainTheorem(Theorem):
             bound = Conclusion(words, latex, found, ">=", math.nan, tag="unknown", tested=False,
                                note=f"holds for gamma <= {found:.4g} of flow time; give gamma=")
         else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                error = 2 * float(np.nanmax(run.loss_error / run.loss))
+            after = run.loss > 0  # those of which largest_gamma is made
+            error = 2 * float((run.loss_error[after] / run.loss[after]).max(initial=0.0))
             bound = Conclusion(words, latex, found, ">=", gamma.value, tag=gamma.tag, error=found * error if math.isfinite(found) else 0.0)
         return [rate, bound]
 

@@ -21,7 +21,7 @@ from overparam.theory.zhou2025 import common
 __all__ = ["HybridUpdate", "Monotone", "SumOfWeights", "example_objective"]
 
 _EPS = float(np.finfo(np.float64).eps)
-_LOOKED_AT = 10  # consecutive records, at most, whose step is made again
+_LOOKED_AT = 10  # pairs of consecutive records, at most, whose step is made again
 
 
 def example_objective(tol: float = 1e-8) -> KLDivergence:
@@ -38,7 +38,7 @@ class HybridUpdate(Theorem):
 
     .. math:: \pi_i^+=\mathbb E_{p^*}[w_i],\qquad \mu_i^+=\mu_i+\eta\,\mathbb E_{p^*}[w_i(x-\mu_i)]
 
-    Both expectations on a grid of their own, at up to 10 pairs of consecutive records.
+    Both expectations on a grid of their own, at up to 10 pairs of records that are one step apart, spread over the run.
     """
 
     name = "zhou2025.hybrid_update"
@@ -52,17 +52,19 @@ class HybridUpdate(Theorem):
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         words = ("the weights are those of the update", "the means are those of the update")
-        places = np.flatnonzero(np.diff(setting.run.steps) == 1)[:_LOOKED_AT]
+        pairs = np.flatnonzero(np.diff(setting.run.steps) == 1)
+        places = pairs[np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), _LOOKED_AT)).round().astype(int))]  # all over the run
         if not len(places) or setting.step_size is None or not common.is_mixture(setting.objective):
             return [Conclusion(word, note="no two records are one step apart: record=op.every(1) would decide") for word in words]
         gaps = np.array([self._gaps(setting, place) for place in places])
-        return [self._judged(word, gaps[:, 2 * row:2 * row + 2]) for row, word in enumerate(words)]
+        return [self._judged(word, gaps[:, 2 * row:2 * row + 2], len(pairs)) for row, word in enumerate(words)]
 
     @staticmethod
-    def _judged(words: str, gaps: np.ndarray) -> Conclusion:
+    def _judged(words: str, gaps: np.ndarray, pairs: int) -> Conclusion:
         worst = gaps[int(np.argmax(gaps[:, 0] / gaps[:, 1]))]
         fact = None if np.isnan(worst).any() else bool(worst[0] <= worst[1])
-        return Conclusion(words, fact=fact, note=f"they differ by {worst[0]:.2g}, the error being {worst[1]:.2g}, over {len(gaps)} steps")
+        return Conclusion(words, fact=fact, note=f"they differ by {worst[0]:.2g}, the error being {worst[1]:.2g}, "
+                               f"over {len(gaps)} of the {pairs} steps between consecutive records, spread over the run")
 
     @staticmethod
     def _gaps(setting: Setting, place: int) -> tuple[float, float, float, float]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from overparam import init, rates
+from overparam import init
 from overparam.drivers import em
 from overparam.theory.report import Conclusion, Constant, Hypothesis
 from overparam.theory.theorem import Example, Setting, Theorem, register
+from overparam.theory.xu2024.common import fallen
 from overparam.theory.zhou2025 import common
 from overparam.theory.zhou2025.clusters import ClusterWeights
 from overparam.theory.zhou2025.hybrid import example_objective
@@ -93,9 +94,7 @@ class MainTheorem(Theorem):
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         run, constant = setting.run, constants["C_L"]
-        slopes = rates.local_slope(run).slope
-        seen = bool(len(slopes) > 1 and slopes[-1] < -1 and run.status not in ("unstable", "failed"))
-        note = f"d ln L/d ln T = {slopes[-1]:.4g} at the end" if len(slopes) else "no step was made"
+        seen, note = fallen(run, -1.0, strict=True, time="T")
         needed = float((run.loss * run.times**2).max())
         words, latex = "the loss stays below its bound", r"L\le C_L/(\eta T)^2"
         if constant.value is None:

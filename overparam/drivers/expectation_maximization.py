@@ -172,6 +172,8 @@ def _weightless(rows: np.ndarray) -> str:
 class _FixedWeights(_Descent):
     """Gradient EM with weights that stay: gradient descent, compiled."""
 
+    _idle = _without = np.array([], dtype=int)  # until something was looked at
+
     def weights_of(self, state: State) -> np.ndarray:
         weights = self._objective.weights
         return np.full(state.n, 1 / state.n) if weights is None else weights

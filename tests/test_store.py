@@ -159,11 +159,11 @@ def test_a_function_is_known_by_what_it_does():
     assert describe_function(first["point"]) == describe_function(second["point"]) != describe_function(third["point"])
 
 
-def test_a_function_is_known_in_another_process():
+def test_a_function_is_known_in_another_process(tmp_path):
     code = "import sweep_points as p; from overparam._fingerprint import describe_function as d; print(d(p.flow), d(p.draws))"
     said = {subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.path.dirname(points.__file__),
                                                               "PYTHONHASHSEED": str(seed)},
-                           capture_output=True, text=True, check=True).stdout.strip() for seed in (1, 2)}
+                           capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip() for seed in (1, 2)}
     assert said == {f"{describe_function(points.flow)} {describe_function(points.draws)}"}
 
 
@@ -237,11 +237,11 @@ def test_collected_results_that_have_no_room_are_told(folder, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "points"]
 
 
-def test_a_limit_on_files_is_told_in_a_real_process(folder):
+def test_a_limit_on_files_is_told_in_a_real_process(folder, tmp_path):
     code = ("import resource, numpy as np, overparam as op\n"
             "def point(x): return {'a': np.zeros(50 if x < 2 else 100_000)}\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
             f"op.sweep(point, {{'x': [0, 1, 2, 3]}}, store={str(folder)!r})\n")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "StoreError" in done.stderr and "File too large" in done.stderr and "What is in it is kept" in done.stderr
     assert sorted(path.name for path in (folder / "points").glob("*.npz")) == ["000000.npz", "000001.npz"]

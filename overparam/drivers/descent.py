@@ -36,11 +36,12 @@ class _Descent(Stepper):
         self._step_size = step_size
         self._plan: Plan | None = None
         self._spent: Plan | None = None
+        self._made_for: State | None = None
         self.evaluations = 0
 
     def _plan_for(self, state: State) -> Plan:
         if self._plan is None or not self._plan.covers(state):
-            self._plan = self._objective.plan(state, self._plan or self._spent)
+            self._plan, self._made_for = self._objective.plan(state, self._plan or self._spent), state
         return self._plan
 
     def look(self, state: State) -> Evaluation:
@@ -53,6 +54,11 @@ class _Descent(Stepper):
     def advance(self, state: State, steps: int) -> Advance:
         plan = self._plan_for(state)
         burst = plan.burst(state, self._step_size, steps, self.ceiling)
+        if burst.reason == "replan" and burst.steps == 0 and self._made_for is not state:
+            # an older plan ends just here, where the burst before paused: a run must not depend on where that was
+            self._plan, self._spent = None, plan
+            plan = self._plan_for(state)
+            burst = plan.burst(state, self._step_size, steps, self.ceiling)
         self.evaluations += burst.steps
         if burst.reason in ("diverged", "not_finite"):
             return Advance(burst.state, burst.steps, burst.reason)

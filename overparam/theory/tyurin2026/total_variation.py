@@ -118,7 +118,7 @@ class Theorem33(Theorem):
                 "constants not known": Example("undecided", run, "no threshold is given"),
                 "short": Example("undecided", lambda: run(steps=3, **known), "the students are on their way"),
                 "loose match": Example("violated", lambda: run(30.0 * np.array([[-1.0], [1.0], [1.0], [1.0]]), **{**known, "match": 0.3}),
-                                       "one student against three passes for a match: what is granted is too much"),
+                                       "given a match that is too loose: one student against three passes"),
                 "uneven shares": Example("vacuous", lambda: run(30.0 * np.array([[-1.0], [1.0], [1.0], [1.0]]), **known),
                                          "one student against three: F is small and the total variation is not"),
                 "uneven teacher": Example("vacuous", lambda: run(even, [0.2, 0.8], **known), "weights 0.2, 0.8")}

@@ -9,7 +9,7 @@ UNITS = {"dgemm": ("Gflop/s", 1e-9), "exp": ("G/s", 1e-9), "divide": ("G/s", 1e-
 @pytest.mark.parametrize("name", UNITS)
 def test_limit(benchmark, name):
     if name not in limits.contenders():
-        pytest.skip("needs a C compiler")
+        pytest.skip("no C compiler here: what the machine can do is measured by a small C program")
     run, amount = limits.WORK[name]
     benchmark.group = "limits"
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)

@@ -287,8 +287,12 @@ def _starts() -> dict[str, Callable]:
 
 def _of_objective(call: Call, objective: Objective) -> dict[str, Any]:
     """Arguments of a start that the objective's teacher gives."""
-    given = {"target": objective.teacher} if call.arguments.get("target") == "teacher" else {}
-    return {**given, "teacher": objective.teacher} if "teacher" in signature(call.function).parameters else given
+    asked = {"target"} if call.arguments.get("target") == "teacher" else set()
+    asked |= {"teacher"} & set(signature(call.function).parameters)
+    if asked and not hasattr(objective, "teacher"):
+        raise ValueError(f"{call.kind} starts from the objective's teacher, and a {type(objective).__name__} has none: give another kind, "
+                         "or params")
+    return {name: objective.teacher for name in asked}
 
 
 def _start_kind(table: Mapping[str, Any]) -> str | None:

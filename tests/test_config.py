@@ -194,6 +194,11 @@ def test_starts_of_matrices_are_known(name):
         made(OWN_TABLES["MatrixFactorization"][0], "start = {params = [[1.0, 2.0]]}")
 
 
+def test_a_start_from_the_teacher_needs_one():
+    with pytest.raises(ValueError, match=r"\[start\] from_teacher starts from the objective's teacher, and a MatrixFactorization has none"):
+        made(OWN_TABLES["MatrixFactorization"][0], 'start = {kind = "from_teacher", n = 3, rng = 0}')
+
+
 def test_arguments_of_noise_are_the_teachers_own(monkeypatch):
     class Shifted(op.Gaussian):
         def at_time(self, t, shift: float = 0.0):

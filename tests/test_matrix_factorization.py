@@ -178,3 +178,25 @@ def test_bad_input_is_named(make, words):
 def test_a_step_size_that_is_too_large_is_said():
     objective = op.MatrixFactorization(np.eye(3))
     assert op.gradient_descent(objective, 3 * np.stack([np.eye(3)] * 4), step_size=1.0, steps=100).status == "unstable"
+
+
+def test_what_is_about_something_else_says_so():
+    run = op.gradient_descent(op.MatrixFactorization(np.eye(2)), op.init.balanced_gaussian(4, 2, 0.4, rng=2), step_size=0.01, steps=100)
+    for name in ("lemma_c_5", "lemma_c_6", "lemma_c_7", "lemma_c_9", "lemma_d_1", "lemma_d_3", "law_one_converges", "theorem_3_5"):
+        report = op.theory.check(f"zhang2025.{name}", run)
+        assert report.verdict == "vacuous", (name, report.reason)
+    with pytest.raises(TypeError, match=r"has no minibatch"):
+        op.sgd(op.MatrixFactorization(np.eye(2)), np.stack([np.eye(2)] * 4), step_size=0.1, steps=5, batch_size=8)
+
+
+def test_an_estimate_that_overflows_is_not_reliable():
+    for objective, params in ((op.MatrixFactorization(np.eye(2)), np.stack([0.5e90 * np.eye(2)] * 4)),
+                              (op.ReLUNeuron([1.0, 0.0]), [[1e200, 1e200], [1.0, 0.0]])):
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = objective.estimate(params)
+        assert not found.reliable and not np.isnan(found.grad_error).any()
+
+
+def test_descent_sees_infinities_in_compiled_steps():
+    run = op.gradient_descent(op.MatrixFactorization(np.eye(3)), 2 * np.stack([np.eye(3)] * 4), step_size=1e200, steps=50)
+    assert run.status == "unstable" and np.isfinite(np.asarray(run.params)).all()

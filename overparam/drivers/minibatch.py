@@ -239,6 +239,8 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
     >>> traj.status
     'completed'
     """
+    if isinstance(objective, Objective) and type(objective).minibatch is Objective.minibatch:
+        objective.minibatch(np.empty(0), 1, np.random.default_rng(0))  # which says what is missing
     seed = int(rng) if isinstance(rng, (int, np.integer)) else None
     rng = check_rng(rng)
     if check_choice(batches, "batches", ("fresh", "epochs")) == "epochs" and not isinstance(getattr(objective, "teacher", None), DataSet):

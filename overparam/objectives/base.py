@@ -95,7 +95,7 @@ class Estimate:
     reliable : bool
         False where the errors are not to be trusted: fewer than 100 effective samples for some i, or a sample whose logits are
         dominated by rounding; and where a sampled row of the gradient is smaller than its standard error, or an error overflows.
-        Finite bounds are always reliable.
+        Finite bounds are reliable, but for those of teachers with a covariance where rounding misses the tolerance by far.
     nodes : int
     rule : str
         The rule that was used, which is not the objective's own where that could not meet its tolerance.
@@ -336,8 +336,9 @@ class Objective(ABC):
         state = self.start(params)
         plan = self.plan(state)
         found = plan.evaluate(state)
-        return Estimate(found.value, state.shaped(state.expand_gradient(found.rows)), found.value_error, found.grad_error, True, plan.nodes,
-                        plan.rule, found.bounds)
+        finite = not (np.isinf(found.value) or np.isinf(found.value_error) or np.isinf(found.grad_error).any())  # NaN: no error is known
+        return Estimate(found.value, state.shaped(state.expand_gradient(found.rows)), found.value_error, found.grad_error, bool(finite),
+                        plan.nodes, plan.rule, found.bounds)
 
     def start(self, params: Any) -> State:
         """Validate `params` and return the state a driver starts from, reduced where that is exact."""

@@ -39,9 +39,11 @@ class ClosedFormPlan(Plan):
     def evaluate(self, state: State) -> Evaluation:
         coordinates = np.ascontiguousarray(state.coordinates)
         value, rows = self._asked(np.zeros(state.k), coordinates)
-        bounds = self._bound(coordinates, value, rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            bounds = self._bound(coordinates, value, rows)
         total = bounds.total
-        return Evaluation(value, np.zeros(state.k), rows, total.value, total.grad, bounds)
+        grad_error = np.where(np.isnan(total.grad), np.inf, total.grad)  # of numbers that overflow
+        return Evaluation(value, np.zeros(state.k), rows, total.value, grad_error, bounds)
 
     def _asked(self, centre: np.ndarray, deviations: np.ndarray) -> tuple[float, np.ndarray]:
         from overparam._core.descent import evaluate

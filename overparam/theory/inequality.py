@@ -127,6 +127,12 @@ class Inequality(Theorem):
         """The point that a state of a user's objective stands for; ValueError (the default) if the lemma is not about one."""
         raise ValueError(f"{self.name} is not about an objective's parameters: check it without a subject, on its own samples")
 
+    def supposes(self, setting: Setting) -> list[Hypothesis]:
+        """What the lemma supposes of a user's objective itself, before any point of it is looked at; structural where it has no meaning
+        otherwise.
+        """
+        return []
+
     def hypotheses_at(self, point: Any) -> list[Hypothesis]:
         """What the lemma supposes of a point; sampled points where it fails are left out."""
         return []
@@ -173,6 +179,10 @@ class Inequality(Theorem):
 
     def _at_setting(self, setting: Setting, known: Mapping[str, Constant]) -> Report:
         """The report on a start, or on the records of a run."""
+        supposed = self.supposes(setting)
+        skipped = without_meaning(supposed)
+        if skipped:
+            return self._judged(known, supposed, skipped=skipped)
         points, obstacle = guarded(lambda: self._points(setting), [])
         hypotheses, further = guarded(lambda: self._hypotheses(points), [])
         if obstacle or further:

@@ -121,7 +121,8 @@ class PhasesResult(StoppableResult):
             low, high = n * at.lengths.min(), n * at.lengths.max()
             lines.append(f"{name:>12} {run.times[place]:10.4g}  {at.angles.max():13.4g}  {low:12.4g} {high:8.4g}  {high / low:6.3g}  "
                          f"{at.potential:10.4g}")
-        if run.loss[-1] > 0 and n > 1 and len(run) > 3:
+        late = (run.times >= run.times[-1] / 10) & (run.loss > 0)
+        if n > 1 and np.count_nonzero(late) > 3:
             law = rates.fit_power_law(run)
             lines.append(f"exponent of the loss over the last decade: {law.exponent:.4f}; L t^3 = {run.loss[-1] * run.times[-1] ** 3:.4g}, "
                          f"Z t = {found[-1].potential * run.times[-1]:.4g} at the end")

@@ -98,7 +98,8 @@ class SingleTeacher(Theorem):
         return {"far cluster": Example("verified", lambda: {"subject": gradient_flow(line, cluster, t_end=1e4)},
                                        "n=3, M0=6: under score matching one converges"),
                 "descent": Example("verified", lambda: descent(gamma_max=0.1, C_rate=100.0), "step size and rate granted"),
-                "step size granted too large": Example("violated", diverging, "given a gamma_max that is too large: at step size 5 the run leaves for infinity"),
+                "step size granted too large": Example("violated", diverging,
+                                                       "given a gamma_max that is too large: at step size 5 the run leaves for infinity"),
                 "step size not granted": Example("undecided", descent, "the paper's step size is not known"),
                 "short": Example("undecided", lambda: {"subject": gradient_flow(line, cluster, t_end=0.1)}, "nothing has arrived yet"),
                 "mixture": Example("vacuous", mixture, "two components")}

@@ -3,6 +3,7 @@ r"""The two bounds of the paper: the loss falls like :math:`T^{-3}`, and for two
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,9 +36,9 @@ class _Cubic(Theorem):
     upper = True
     constant = "C"
 
+    @abstractmethod
     def unit(self, setting: Setting) -> float:
         r"""What :math:`L\,T^3` is compared with, without the constant."""
-        raise NotImplementedError
 
     def conclusions(self, setting: Setting, constants: Mapping[str, Constant]) -> list[Conclusion]:
         run, start = setting.run, common.local_phase(setting.run)

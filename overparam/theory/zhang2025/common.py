@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,14 @@ def target(objective: Objective, single: bool) -> Hypothesis:
 def scores(objective: Objective) -> bool:
     """Whether the loss is score matching, which the paper is about."""
     return isinstance(objective, ScoreMatching)
+
+
+def of_students(lemma: Any, setting: Setting) -> list[Hypothesis]:
+    """What lemmas about softmax weights suppose of an objective, as their `supposes`: its parameters are a Gaussian mixture's means."""
+    if hasattr(setting.objective, "responsibilities"):
+        return []
+    return [Hypothesis("the parameters are the means of a Gaussian mixture", r"w_i=\pi_i\phi(x|\mu_i)/\sum_j\pi_j\phi(x|\mu_j)", fact=False,
+                       structural=True, note=f"those of {type(setting.objective).__name__} are not")]
 
 
 def equal_weights(setting: Setting) -> Hypothesis:

@@ -85,6 +85,8 @@ class LemmaC7(Inequality):
         first, second = scale * rng.standard_normal((2, d)) * np.array([[10 ** rng.uniform(-3, 0)], [1.0]])
         return _Slab(first, second, float(10 ** rng.uniform(-4, 1)))
 
+    supposes = common.of_students
+
     def point(self, setting: Setting, state: State) -> _Slab:
         """The two closest students that differ, and a slab of width 0.1."""
         means = state.coordinates

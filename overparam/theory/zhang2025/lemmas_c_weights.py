@@ -63,6 +63,8 @@ class _Pointwise(Inequality):
         means = scale * rng.standard_normal((n, d)) * 10 ** rng.uniform(-1, 0, (n, 1))
         return _At(means, scale * rng.standard_normal((1, d)) * 10 ** rng.uniform(-1, 1), 1 + 3 * rng.random())
 
+    supposes = common.of_students
+
     def point(self, setting: Setting, state: State) -> _At:
         means = state.coordinates
         rng = np.random.default_rng([self.seed, 3])

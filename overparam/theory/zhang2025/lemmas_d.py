@@ -151,6 +151,8 @@ class LemmaD1(Inequality):
         centre = rng.standard_normal(d) * math.exp(rng.uniform(-3, 5))
         return WeightsPoint(rng.standard_normal(d) * 2, centre, scale * deviations / np.linalg.norm(deviations, axis=1).max())
 
+    supposes = common.of_students
+
     def point(self, setting: Setting, state: State) -> WeightsPoint:
         deviations = state.true_deviations - state.true_deviations.mean(axis=0)
         x = np.random.default_rng(self.seed).standard_normal(state.k)

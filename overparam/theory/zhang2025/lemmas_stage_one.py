@@ -84,6 +84,8 @@ class LemmaD3(Inequality):
         n, d = int(rng.choice([2, 3, 5])), int(rng.choice([1, 2, 3, 5]))
         return RandomStart(n, d, scale * float(n) ** 6, int(rng.integers(2**32)))  # from n^6 on the bound is above 0
 
+    supposes = common.of_students
+
     def point(self, setting: Setting, state: State) -> RandomStart:
         mean = state.centre + state.true_deviations.mean(axis=0)
         return RandomStart(setting.n, setting.d, float(np.linalg.norm(mean)), self.seed)

@@ -23,7 +23,6 @@ from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule, Trapezoid
 from overparam.sampling import MonteCarlo, Sobol, Stratified
 from overparam.state import State
-from overparam.sweeps import sweep
 from overparam.teachers import Gaussian, GaussianMixture, Teacher
 from overparam.trajectory import Trajectory, every, load, log_spaced
 from overparam.verification import verify
@@ -36,10 +35,12 @@ __all__ = [
     "threads", "verify",
 ]
 
-_LAZY = ("distances", "experiments", "factors", "plotting", "rates", "regimes", "stationary", "theory")
+_LAZY = ("distances", "experiments", "factors", "plotting", "rates", "regimes", "stationary", "sweeps", "theory")
 
 
 def __getattr__(name: str):
+    if name == "sweep":
+        return _import_module("overparam.sweeps").sweep
     if name in _LAZY:
         return _import_module(f"overparam.{name}")
     raise AttributeError(f"module 'overparam' has no attribute {name!r}")

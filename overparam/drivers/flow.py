@@ -192,7 +192,8 @@ class _Flow(Stepper):
         self.evaluations += 1
         if self.evaluations > self._most:
             raise TooHardError(f"rtol={self._rtol:g} needs more than max_evaluations={self._most} gradients; flow time {self._now():.6g} "
-                               f"of {self._times[-1]:.6g} was reached. Raise max_evaluations or rtol")
+                               f"of {self._times[-1]:.6g} was reached. Raise max_evaluations or rtol; if it comes no further then, "
+                               "the flow ends there, as where a loss has a kink")
         chart, motion = self._chart, self._motion
         if motion is not None and motion.slope(y, self._lowest, self._highest, self._rate):
             self._speed = motion.speed

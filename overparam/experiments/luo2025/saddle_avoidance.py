@@ -69,6 +69,8 @@ class Run:
         return self._first(signs != signs[0]) if self.kind != "complex" else np.inf
 
     def _first(self, marks: np.ndarray) -> float:
+        if self.trajectory.status in ("unstable", "failed"):
+            return np.inf  # a run that blows up has no stages
         return float(self.trajectory.steps[np.argmax(marks)]) if marks.any() else np.inf
 
 

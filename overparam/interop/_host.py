@@ -32,7 +32,8 @@ def batch_of(objective: Objective, shape: tuple[int, ...], is_complex: bool) -> 
 def _wide(array: Any) -> np.ndarray:
     """The array in double precision."""
     array = np.asarray(array)
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
+    wide: np.ndarray = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
+    return wide
 
 
 def values_and_gradients(objective: Objective, params: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +49,7 @@ def values_and_gradients(objective: Objective, params: Any) -> tuple[np.ndarray,
 def hessian_products(objective: Objective, params: Any, directions: Any) -> np.ndarray:
     """(*batch, *shape) products of the Hessians at `params` with `directions` of the same shape, in double precision."""
     params, directions = _wide(params), _wide(directions)
-    found = np.empty_like(params)
+    found: np.ndarray = np.empty_like(params)
     for at in np.ndindex(*batch_of(objective, params.shape, params.dtype.kind == "c")):
         found[at] = objective.hvp(params[at], directions[at])
     return found

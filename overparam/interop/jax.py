@@ -120,6 +120,7 @@ def _conjugate_gradients(objective: Objective) -> Callable[[Any], tuple[jax.Arra
         along = (conjugates * direction).real.sum(axis=axes)
         return (values, conjugates), (along, product(params, direction))
 
-    gradients = jax.custom_jvp(called)
+    gradients: Any = jax.custom_jvp(called)
     gradients.defjvp(derivative)
-    return gradients
+    differentiable: Callable[[Any], tuple[jax.Array, jax.Array]] = gradients
+    return differentiable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -402,9 +401,9 @@ class Trajectory:
         )
 
     def _repr_html_(self) -> str:
-        left = "style='text-align:left'"
-        rows = "".join(f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(value)}</td></tr>" for name, value in self._facts())
-        return f"<table><caption>Trajectory</caption>{rows}</table>"
+        from overparam._html_views import trajectory_card
+
+        return trajectory_card(self, self._facts(), self.message or STATUSES[self.status])
 
 
 def load(path: Any, objective: Any = None) -> Trajectory:

@@ -155,6 +155,11 @@ class ExperimentResult(ABC):
         data = self.to_xarray()
         return _write_whole(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
 
+    def _repr_html_(self) -> str:
+        from overparam._html_views import experiment_card
+
+        return experiment_card(self)
+
     def attributes(self) -> dict[str, str]:
         """Return what a data file says about its origin: experiment, settings and versions; and where Ctrl-C came, if it did."""
         facts = {"experiment": self.name, "settings": json.dumps(self.settings), "versions": json.dumps(versions())}

@@ -137,6 +137,11 @@ class Estimate:
             value, grad = quantile * self.value_error, quantile * self.component_error
         return (self.value - value, self.value + value), (self.grad - grad, self.grad + grad)
 
+    def _repr_html_(self) -> str:
+        from overparam._html_views import estimate_card
+
+        return estimate_card(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Burst:

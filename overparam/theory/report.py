@@ -6,7 +6,6 @@ that the error could overturn.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -212,22 +211,11 @@ class Report:
         return f"Report({self.name}: {self.verdict})"
 
     def _repr_html_(self) -> str:
-        colours = {"verified": "#2a7d2a", "vacuous": "#777777", "violated": "#b00020", "undecided": "#a66a00"}
-        left = "style='text-align:left'"
-        rows = []
-        for kind, one in self._rows():
-            formula = f" \\({one.latex}\\)" if one.latex else ""
-            cells = (kind, one.mark, html.escape(one.words) + html.escape(formula), html.escape(one.comparison), one.tag,
-                     html.escape(one.note))
-            rows.append("<tr>" + "".join(f"<td {left}>{cell}</td>" for cell in cells) + "</tr>")
+        from overparam._html_views import report_card
+
         extra = [one.shown for one in self.constants]
         extra += [f"{name}: {_shown(value)}" for name, value in self.measured.items()]
-        extra += [f"confirmation: {self.confirmation}"] * bool(self.confirmation)
-        below = f"<div>{html.escape('; '.join(extra))}</div>" if extra else ""
-        given = f" ({html.escape(self.given)})" if self.given else ""
-        return (f"<div><b>{html.escape(self.name)}</b>: <b style='color:{colours[self.verdict]}'>{self.verdict}</b>{given}<br>"
-                f"{html.escape(self.title)}, {html.escape(self.source)} [{self.tag}]. {html.escape(self.statement)}<br>"
-                f"<i>{html.escape(self.reason)}</i><table>{''.join(rows)}</table>{below}</div>")
+        return report_card(self, extra + [f"confirmation: {self.confirmation}"] * bool(self.confirmation))
 
 
 def _cell(text: str) -> str:

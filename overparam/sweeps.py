@@ -141,7 +141,7 @@ def _takes_rng(point: Callable[..., Any]) -> bool:
 
 def _compute_all(task: Task, store: Store, n_jobs: int | None, progress: bool | None) -> None:
     """Compute what is missing, again where workers died."""
-    from tqdm.auto import tqdm
+    from overparam._progress import tqdm
 
     missing, deaths, wait = store.missing(), 0, False
     with tqdm(total=len(store), initial=len(store) - len(missing), unit="point", leave=False, delay=2.0 if progress is None else 0.0,

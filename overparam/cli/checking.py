@@ -140,7 +140,7 @@ _COLUMNS = ("statement", "example", "expected", "verdict", "tag", "seconds")
 
 def _check_examples(names: list[str], as_json: bool, confirm: bool) -> None:
     """Print a row for each example as soon as it is known, beneath it what differs."""
-    from tqdm.auto import tqdm
+    from overparam._progress import tqdm
 
     from overparam import theory
 

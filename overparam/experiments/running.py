@@ -102,7 +102,8 @@ def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], 
                 done: int = 0) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield (task, function(*task)) for each task in order, through joblib, with a bar that starts at `done` of `total`."""
     import joblib
-    from tqdm.auto import tqdm
+
+    from overparam._progress import tqdm
 
     results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(_on_one_thread)(function, *task) for task in tasks)
     with tqdm(total=total, initial=done, unit="point", leave=False, delay=2.0 if progress is None else 0.0,

@@ -274,7 +274,7 @@ def sharpness(name: str, *, vary: str | None = None, resolution: float | None = 
     width = edge.resolution if resolution is None else check_positive(resolution, "resolution")
     most = check_integer(max_runs, "max_runs", minimum=2)
     check_progress(progress)
-    from tqdm.auto import tqdm
+    from overparam._progress import tqdm
 
     with tqdm(total=None, desc=f"{name} {edge.vary}", delay=2.0, leave=False, disable=None if progress is None else not progress) as bar:
         def attempt(value: float) -> Probe:

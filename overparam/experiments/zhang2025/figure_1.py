@@ -243,7 +243,7 @@ def _announcer(wanted: bool, progress: bool | None) -> Iterator[Callable[[str], 
     if not wanted:
         yield lambda text: None
         return
-    from tqdm.auto import tqdm
+    from overparam._progress import tqdm
 
     with tqdm(total=0, bar_format="{desc}", leave=False, disable=None if progress is None else not progress) as line:
         yield line.set_description_str

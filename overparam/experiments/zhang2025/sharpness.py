@@ -236,7 +236,7 @@ def sharpness(n: int | Sequence[int] = (2, 3), d: int = 1, M0: float | Sequence[
     [True]
     """
     settings = _checked(n, d, M0, samples, resolution, progress)
-    from tqdm.auto import tqdm
+    from overparam._progress import tqdm
 
     found: list[Sharpness] = []
     where = "before any threshold"

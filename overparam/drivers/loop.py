@@ -384,7 +384,7 @@ def versions() -> dict[str, str]:
 
 def _bar(total: int, unit: str, progress: bool | None):
     """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False)."""
-    from tqdm.auto import tqdm
+    from overparam._progress import tqdm
 
     if progress is None:
         return tqdm(total=total, unit=unit, delay=_BAR_SECONDS, disable=None, leave=False, mininterval=0.2)

@@ -12,6 +12,7 @@ from overparam._html import badge, card, curve, facts, figure, grid, note, prefo
 if TYPE_CHECKING:
     from overparam.experiments.result import ExperimentResult
     from overparam.objectives.base import Estimate
+    from overparam.theory.claims import Claim
     from overparam.theory.report import Report
     from overparam.trajectory import Trajectory
 
@@ -33,7 +34,7 @@ def trajectory_card(run: Trajectory, rows: list[tuple[str, str]], message: str) 
 def report_card(report: Report, extra: list[str]) -> str:
     """A verdict, what it is about, why, and every claim with its numbers."""
     claims = [("hypothesis", one) for one in report.hypotheses] + [("conclusion", one) for one in report.conclusions]
-    rows = [(kind, badge(one.mark, _MARK_TONES[one.mark]), html.escape(one.words) + _formula(one.latex), html.escape(one.comparison),
+    rows = [(kind, badge(one.mark, _MARK_TONES[one.mark]), html.escape(one.words) + _formula(one.latex), html.escape(_compared(one)),
              html.escape(one.tag), html.escape(one.note)) for kind, one in claims]
     source = f"{report.title}, {report.source} [{report.tag}]. {report.statement}"
     about = f"<div style='max-width:60em;margin-top:4px'>{html.escape(source)}</div>"
@@ -41,6 +42,11 @@ def report_card(report: Report, extra: list[str]) -> str:
     table = grid(("", "holds", "claim", "compared", "from", "note"), rows) if rows else ""
     return card(report.name, report.verdict, _VERDICT_TONES[report.verdict], [about, why, table, note("; ".join(extra)) if extra else ""],
                 after=report.given)
+
+
+def _compared(claim: Claim) -> str:
+    """The comparison, with what is not known called so."""
+    return claim.comparison.replace(" nan", " what is not known")
 
 
 def _formula(latex: str) -> str:

@@ -125,6 +125,8 @@ def test_a_report_shows_its_numbers_and_marks():
     words = Reader(report()._repr_html_()).words
     for part in ("1 ≤ 2.5", "3.25 ≤ 2", "C = 0.125 [given]", "4.75", "yes", "no", "open", "not tested", r"\(a<b\)", "undecided"):
         assert part in words
+    unknown = Hypothesis("small step", left=0.01, right=math.nan, tag="unknown", tested=False)
+    assert "0.01 ≤ what is not known" in Reader(report(hypotheses=(unknown,))._repr_html_()).words
     assert "violated" in Reader(report(hypotheses=())._repr_html_()).words
 
 

@@ -26,6 +26,8 @@ from overparam.objectives.base import Objective
 
 __all__ = ["wrap"]
 
+_shape: Any = jax.ShapeDtypeStruct
+
 
 def wrap(objective: Objective) -> Callable[[Any], jax.Array]:
     r"""Make a differentiable JAX function of an objective.
@@ -105,13 +107,12 @@ def _conjugate_gradients(objective: Objective) -> Callable[[Any], tuple[jax.Arra
 
     def called(params: Any) -> tuple[jax.Array, jax.Array]:
         batch = params.shape[:params.ndim - objective.params_ndim]
-        shapes = jax.ShapeDtypeStruct(batch, params.real.dtype), jax.ShapeDtypeStruct(params.shape, params.dtype)
+        shapes = _shape(batch, params.real.dtype), _shape(params.shape, params.dtype)
         values, conjugates = jax.pure_callback(values_on_host, shapes, params, vmap_method="broadcast_all")
         return values, conjugates
 
     def product(params: Any, direction: Any) -> Any:
-        shape = jax.ShapeDtypeStruct(params.shape, params.dtype)
-        return jax.pure_callback(products_on_host, shape, params, direction, vmap_method="broadcast_all")
+        return jax.pure_callback(products_on_host, _shape(params.shape, params.dtype), params, direction, vmap_method="broadcast_all")
 
     def derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         (params,), (direction,) = primals, tangents

@@ -74,23 +74,24 @@ def wrap(objective: Objective) -> Callable[[torch.Tensor], torch.Tensor]:
         if not isinstance(params, torch.Tensor):
             raise ValueError(f"params must be a torch.Tensor; got {type(params).__name__}. objective.value(params) takes arrays")
         batch_of(objective, tuple(params.shape), params.is_complex())
-        value: torch.Tensor = _ValueAndGradient.apply(params, objective)[0]
+        value: torch.Tensor = _value_and_gradient(params, objective)[0]
         return value
 
-    compiled_around: Callable[[torch.Tensor], torch.Tensor] = torch.compiler.disable(loss)
-    return compiled_around
+    not_compiled: Any = torch.compiler.disable
+    made: Callable[[torch.Tensor], torch.Tensor] = not_compiled(loss)
+    return made
 
 
 def _array(tensor: torch.Tensor) -> Any:
     """The NumPy array of a tensor of any dtype and device, in double precision."""
     wide = torch.complex128 if tensor.is_complex() else torch.float64
-    return tensor.detach().resolve_conj().resolve_neg().to(device="cpu", dtype=wide).numpy()
+    return tensor.detach().resolve_conj().resolve_neg().cpu().to(wide).numpy()  # in this order: not every device has doubles
 
 
 def _like(array: Any, params: torch.Tensor, real: bool) -> torch.Tensor:
     """The tensor of an array, on the device and in the precision of `params`."""
     dtype = params.dtype if params.is_complex() or params.is_floating_point() else torch.get_default_dtype()
-    return torch.as_tensor(array).to(device=params.device, dtype=dtype.to_real() if real else dtype)
+    return torch.as_tensor(array).to(dtype.to_real() if real else dtype).to(params.device)
 
 
 def _at_front(tensor: torch.Tensor, axis: int | None, size: int) -> torch.Tensor:
@@ -98,7 +99,7 @@ def _at_front(tensor: torch.Tensor, axis: int | None, size: int) -> torch.Tensor
     return tensor.expand(size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
 
 
-class _ValueAndGradient(torch.autograd.Function):
+class _ValueAndGradient(torch.autograd.Function):  # type: ignore[misc,unused-ignore]  # Any where torch is not installed
     """(values, gradients); the gradient is an output so that it can be differentiated."""
 
     @staticmethod
@@ -119,16 +120,16 @@ class _ValueAndGradient(torch.autograd.Function):
         if weight is not None:
             total = weight.reshape(*weight.shape, *(1,) * ctx.objective.params_ndim) * grads
         if direction is not None:
-            product = _HessianProduct.apply(params, direction, ctx.objective)
+            product = _hessian_product(params, direction, ctx.objective)
             total = product if total is None else total + product
         return total, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, None], params: torch.Tensor, objective: Objective) -> tuple[Any, tuple[int, int]]:
-        return _ValueAndGradient.apply(_at_front(params, in_dims[0], info.batch_size), objective), (0, 0)
+        return _value_and_gradient(_at_front(params, in_dims[0], info.batch_size), objective), (0, 0)
 
 
-class _HessianProduct(torch.autograd.Function):
+class _HessianProduct(torch.autograd.Function):  # type: ignore[misc,unused-ignore]  # Any where torch is not installed
     """Products of Hessians with directions: linear in the direction and symmetric, so the derivative for it is the same product."""
 
     @staticmethod
@@ -145,10 +146,14 @@ class _HessianProduct(torch.autograd.Function):
         (params,) = ctx.saved_tensors
         if ctx.needs_input_grad[0]:
             raise NotImplementedError(f"third derivatives of {type(ctx.objective).__name__} are not known: value, gradient and Hessian are")
-        return None, _HessianProduct.apply(params, weight, ctx.objective) if ctx.needs_input_grad[1] else None, None
+        return None, _hessian_product(params, weight, ctx.objective) if ctx.needs_input_grad[1] else None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None, None], params: torch.Tensor, direction: torch.Tensor,
              objective: Objective) -> tuple[torch.Tensor, int]:
         both = (_at_front(one, axis, info.batch_size) for one, axis in zip((params, direction), in_dims))
-        return _HessianProduct.apply(*both, objective), 0
+        return _hessian_product(*both, objective), 0
+
+
+_value_and_gradient: Any = _ValueAndGradient.apply
+_hessian_product: Any = _HessianProduct.apply

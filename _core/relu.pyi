@@ -1,0 +1,9 @@
+from typing_extensions import CapsuleType, disjoint_base
+
+@disjoint_base
+class Evaluator:
+    def __init__(self, n: int, k: int, target: float) -> None: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def capsule(self) -> CapsuleType: ...

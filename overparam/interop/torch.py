@@ -22,6 +22,9 @@ from overparam.objectives.base import Objective
 
 __all__ = ["wrap"]
 
+# Not dtype.to_real(): in torch 2.2 every call of it takes a reference too many, until the dtype is gone.
+_REAL = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
+
 
 def wrap(objective: Objective) -> Callable[[torch.Tensor], torch.Tensor]:
     r"""Make a differentiable PyTorch function of an objective.
@@ -91,7 +94,7 @@ def _array(tensor: torch.Tensor) -> Any:
 def _like(array: Any, params: torch.Tensor, real: bool) -> torch.Tensor:
     """The tensor of an array, on the device and in the precision of `params`."""
     dtype = params.dtype if params.is_complex() or params.is_floating_point() else torch.get_default_dtype()
-    return torch.as_tensor(array).to(dtype.to_real() if real else dtype).to(params.device)
+    return torch.as_tensor(array).to(_REAL.get(dtype, dtype) if real else dtype).to(params.device)
 
 
 def _at_front(tensor: torch.Tensor, axis: int | None, size: int) -> torch.Tensor:

@@ -22,7 +22,7 @@ from overparam.objectives.base import Objective
 
 __all__ = ["wrap"]
 
-# Not dtype.to_real(): in torch 2.2 every call of it takes a reference too many, until the dtype is gone.
+# Not dtype.to_real(): in torch 2.2 every call of it loses a reference to the dtype, until that is freed.
 _REAL = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
 
 

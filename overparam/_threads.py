@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = ["settle_blas", "thread_facts", "threads"]
 
 _VARIABLE = "OVERPARAM_THREADS"
 _held: Any = None  # threadpoolctl's memory of what BLAS had, while it is held to one thread
+_holding = threading.RLock()
 
 
 class threads:
@@ -75,14 +77,15 @@ class threads:
 def settle_blas() -> None:
     """Hold BLAS to one thread where kernels use it and have threads of their own; else let go of it."""
     global _held
-    alone = _pool.count() > 1 and "scipy.linalg.cython_blas" in sys.modules
-    if alone and _held is None:
-        import threadpoolctl
+    with _holding:
+        alone = _pool.count() > 1 and "scipy.linalg.cython_blas" in sys.modules
+        if alone and _held is None:
+            import threadpoolctl
 
-        _held = threadpoolctl.threadpool_limits(1, user_api="blas")
-    elif _held is not None and not alone:
-        _held.restore_original_limits()
-        _held = None
+            _held = threadpoolctl.threadpool_limits(1, user_api="blas")
+        elif _held is not None and not alone:
+            _held.restore_original_limits()
+            _held = None
 
 
 def thread_facts() -> dict[str, Any]:

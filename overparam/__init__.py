@@ -1,7 +1,7 @@
 """overparam: what gradient descent does when an over-parameterized model learns a simple target, exactly.
 
-The public names, and nothing else. Each loads its module when it is first used, so that ``import overparam`` costs next to nothing and a
-run only what it needs; modules of the package are attributes too. SciPy's submodules, xarray, matplotlib and tqdm load later still.
+The public names, and nothing else. Each loads its module when it is first used, so that ``import overparam`` costs little more than NumPy;
+modules of the package are attributes too. SciPy's submodules, xarray, matplotlib and tqdm load later still.
 """
 
 from importlib import import_module as _import_module
@@ -15,11 +15,11 @@ except ImportError as _error:
         "pip install -e '.[test]' to develop) and start Python outside the clone's top folder: from inside, the source folder "
         f"hides the installed package. ({_error})") from None
 
+from overparam._threads import threads  # with what the environment says of them
 from overparam._version import __version__
 
 if TYPE_CHECKING:  # what __getattr__ finds; tests compare the two
     from overparam import distances, experiments, factors, init, plotting, rates, regimes, stationary, theory
-    from overparam._threads import threads
     from overparam.data_sets import DataSet
     from overparam.drivers.adaptive import adam
     from overparam.drivers.descent import gradient_descent
@@ -46,7 +46,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_threads": ("threads",),
     "data_sets": ("DataSet",),
     "drivers": ("adam", "em", "gradient_descent", "gradient_flow", "momentum", "sgd"),
     "objectives": ("KLDivergence", "MatrixFactorization", "Objective", "ReLUNeuron", "ReverseFisher", "ScoreMatching", "TimeAveraged"),

@@ -1,6 +1,8 @@
+from typing import Never
+
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import CapsuleType, Never, disjoint_base
+from typing_extensions import CapsuleType, disjoint_base
 
 @disjoint_base
 class Evaluator:

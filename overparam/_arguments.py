@@ -47,12 +47,12 @@ class Call:
     """A function and what a table says of its arguments."""
 
     kind: str
-    function: Callable
+    function: Callable[..., Any]
     arguments: dict[str, Any]
 
     @classmethod
-    def of(cls, place: Place, table: Mapping[str, Any], kinds: Mapping[str, Callable], default: str | None = None,
-           placed: Collection[str] = (), more: Callable[[Callable], Mapping[str, inspect.Parameter]] | None = None) -> Call:
+    def of(cls, place: Place, table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], default: str | None = None,
+           placed: Collection[str] = (), more: Callable[[Callable[..., Any]], Mapping[str, inspect.Parameter]] | None = None) -> Call:
         """From a table with a "kind", one of `kinds`; the other keys are arguments, without those that are `placed` from elsewhere.
 
         `more` tells further ones of a kind's function.
@@ -87,14 +87,14 @@ class Call:
                                       for key, value in self.arguments.items()}}
 
 
-def signature(function: Callable) -> inspect.Signature:
+def signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
     except NameError:  # annotations for type checkers alone
         return inspect.signature(function)
 
 
-def parameters(function: Callable, placed: Collection[str] = ()) -> dict[str, inspect.Parameter]:
+def parameters(function: Callable[..., Any], placed: Collection[str] = ()) -> dict[str, inspect.Parameter]:
     """The arguments that a table may set: neither those that are `placed` nor functions and objects."""
     return {name: one for name, one in signature(function).parameters.items()
             if name not in placed and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and _writable(one.annotation)}
@@ -149,7 +149,8 @@ def _schedule(place: Place, key: str, value: Any) -> Schedule:
             raise ValueError(f"{key} must be {_WORDS[Schedule]}; got {value!r}"[:400])
         build = SCHEDULES[check_choice(call[1], key, SCHEDULES)]
         try:
-            return build(*ast.literal_eval(f"({call[2]},)" if call[2].strip() else "()"))
+            found: Schedule = build(*ast.literal_eval(f"({call[2]},)" if call[2].strip() else "()"))
+            return found
         except (TypeError, SyntaxError) as error:
             raise ValueError(f"{key} {value!r} does not fit: {error}") from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: two processes on one store may then compute a point twice, no more
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # typeshed has no word for a module that may be missing
 
 __all__ = ["claimed", "is_claimed"]
 

@@ -143,10 +143,13 @@ def _draw(given: Any, name: str, n: int, rng: np.random.Generator) -> list[Any]:
     if not low < high:
         raise ValueError(f"{name}: the low end must be below the high one; got {_shown(given)}")
     if kind == "integers":
-        return rng.integers(low, high, size=n, endpoint=True).tolist()
+        found: list[Any] = rng.integers(low, high, size=n, endpoint=True).tolist()
+        return found
     if kind == "log_uniform":
-        return np.exp(rng.uniform(np.log(low), np.log(high), size=n)).clip(low, high).tolist()
-    return rng.uniform(low, high, size=n).tolist()
+        found = np.exp(rng.uniform(np.log(low), np.log(high), size=n)).clip(low, high).tolist()
+        return found
+    found = rng.uniform(low, high, size=n).tolist()
+    return found
 
 
 def _check_names(names: Mapping[Any, Any]) -> None:

@@ -94,4 +94,5 @@ def _haar(rng: np.random.Generator, d: int, complex: bool) -> np.ndarray:
     """A Haar distributed orthogonal or unitary matrix: the Q of a Gaussian matrix whose R has a positive diagonal."""
     q, r = np.linalg.qr(_gaussian(rng, (d, d), complex))
     diagonal = np.diagonal(r)
-    return q * (diagonal / np.abs(diagonal))
+    found: np.ndarray = q * (diagonal / np.abs(diagonal))
+    return found

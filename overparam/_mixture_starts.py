@@ -90,7 +90,8 @@ def on_sphere(n: int, radius: float, dimension: int, rng: Any = None) -> np.ndar
 def directions(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
     """n random unit vectors (n, d)."""
     drawn = rng.standard_normal((n, d))
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    found: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return found
 
 
 def bad_region(n: int, dimension: int) -> np.ndarray:

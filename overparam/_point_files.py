@@ -44,7 +44,8 @@ def arrays(found: Any) -> dict[str, np.ndarray]:
 def encode(found: Mapping[str, np.ndarray], index: int, sweep: str) -> bytes:
     """The bytes of an npz file: the same for the same result."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{_HEADER: np.array(json.dumps({"index": index, "sweep": sweep})), **found})
+    arrays: dict[str, Any] = {_HEADER: np.array(json.dumps({"index": index, "sweep": sweep})), **found}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

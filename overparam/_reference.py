@@ -6,20 +6,24 @@ coordinates unless it says otherwise, so nothing here is fit for deviations far 
 Shapes: ``nodes`` (N, k), ``weights`` (N,), ``target`` (N, k) or (k,), ``params`` (n, k), ``log_weights`` (n,).
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def softmax_weights(x, params, log_weights):
+def softmax_weights(x: np.ndarray, params: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
     """Responsibilities w_i(x) of unit-covariance Gaussians, shape (N, n).
 
     ``w_i = pi_i exp(x.mu_i - |mu_i|^2/2) / sum_j (same)``.
     """
     logits = x @ params.T - 0.5 * np.sum(params**2, axis=1) + log_weights
     unnormalised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return unnormalised / unnormalised.sum(axis=1, keepdims=True)
+    found: np.ndarray = unnormalised / unnormalised.sum(axis=1, keepdims=True)
+    return found
 
 
-def score_matching(nodes, weights, target, params, log_weights):
+def score_matching(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray,
+                   params: np.ndarray, log_weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Value and gradient of ``L = sum_b q_b |v(x_b) - t_b|^2``, ``v = sum_i w_i mu_i``.
 
     ``g_i = 2 sum_b q w_i [D + ((mu_i - v).D)(x - mu_i)]`` with ``D = v - t``.
@@ -32,7 +36,8 @@ def score_matching(nodes, weights, target, params, log_weights):
     return weights @ np.sum(D**2, axis=1), 2.0 * np.einsum("b,bik->ik", weights, terms)
 
 
-def score_matching_stein(nodes, weights, target, params, log_weights):
+def score_matching_stein(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray,
+                         params: np.ndarray, log_weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Value and gradient in the Stein form of arXiv 2511.22069, Lemma 2.2; constant target only.
 
     With ``mu`` shifted by the target, ``v = sum w_j mu_j`` and ``M = sum w_j mu_j mu_j'``:
@@ -50,14 +55,16 @@ def score_matching_stein(nodes, weights, target, params, log_weights):
     return weights @ square, 2.0 * np.einsum("b,bik->ik", weights, terms)
 
 
-def deviation_rows(nodes, weights, target, centre, deviations, log_weights):
+def deviation_rows(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray, centre: np.ndarray,
+                   deviations: np.ndarray, log_weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Value, mean row (k,) and rows minus mean (n, k) of the gradient at ``centre + deviations``."""
     value, grad = score_matching(nodes, weights, target, centre + deviations, log_weights)
     mean = grad.mean(axis=0)
     return value, mean, grad - mean
 
 
-def majorants(nodes, weights, target, params, log_weights):
+def majorants(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray,
+              params: np.ndarray, log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """``(A, B, C, U2)``: the sums that the error bounds multiply with strip factors.
 
     With ``U = sum_l w_l |mu_l - t|``, ``V_i = sum_j w_j |mu_i - mu_j|`` (above 64 parameters the larger
@@ -77,7 +84,8 @@ def majorants(nodes, weights, target, params, log_weights):
     return A, B, C, q @ U**2
 
 
-def descent(nodes, weights, target, params, log_weights, step_size, steps):
+def descent(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray, params: np.ndarray,
+            log_weights: np.ndarray, step_size: float, steps: int) -> np.ndarray:
     """Parameters after ``steps`` steps ``mu -= step_size * gradient``."""
     params = np.array(params, dtype=float)
     for _ in range(steps):
@@ -85,7 +93,8 @@ def descent(nodes, weights, target, params, log_weights, step_size, steps):
     return params
 
 
-def score_matching_hessian(nodes, weights, target, params, log_weights):
+def score_matching_hessian(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray,
+                           params: np.ndarray, log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hessian (n, k, n, k) of ``L = sum_b q_b |v(x_b) - t_b|^2``, and the sums (n, n) for directions off the axes.
 
     ``H_ij = 2 sum_b q [J_i'J_j + S_ij]`` with ``D = v - t``, ``e_i = x - mu_i``, ``m_i = mu_i - v``,
@@ -112,14 +121,16 @@ def score_matching_hessian(nodes, weights, target, params, log_weights):
     return hessian, 2.0 * np.einsum("b,bij->ij", weights, square), 2.0 * np.einsum("b,bij->ij", weights, flat)
 
 
-def log_density(x, params, log_weights):
+def log_density(x: np.ndarray, params: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
     """``ln sum_i pi_i exp(-|x - mu_i|^2/2)``, shape (N,)."""
     logits = log_weights - 0.5 * np.sum((x[:, None, :] - params) ** 2, axis=2)
     top = logits.max(axis=1)
-    return top + np.log(np.sum(np.exp(logits - top[:, None]), axis=1))
+    found: np.ndarray = top + np.log(np.sum(np.exp(logits - top[:, None]), axis=1))
+    return found
 
 
-def likelihood(nodes, weights, target, log_teacher, params, log_weights, near=False):
+def likelihood(nodes: np.ndarray, weights: np.ndarray, target: np.ndarray, log_teacher: np.ndarray,
+               params: np.ndarray, log_weights: np.ndarray, near: bool = False) -> tuple[float, np.ndarray, np.ndarray]:
     """Value, gradient and shares of the Kullback-Leibler divergence, ``L = -sum_b q_b r_b`` with ``r = ln p - ln p*``.
 
     ``log_teacher`` (N,) is ``ln p*`` without its constant, like :func:`log_density`. Where ``near`` the value is
@@ -131,7 +142,7 @@ def likelihood(nodes, weights, target, log_teacher, params, log_weights, near=Fa
     return weights @ terms, np.einsum("b,bi,bk->ik", weights, w, w @ params - target), weights @ w
 
 
-def likelihood_hessian(nodes, weights, params, log_weights):
+def likelihood_hessian(nodes: np.ndarray, weights: np.ndarray, params: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
     """Hessian (n, k, n, k) of ``-sum_b q_b ln p(x_b)``.
 
     ``H_ij = sum_b q [w_i w_j e_i e_j' + delta_ij w_i (I - e_i e_i')]`` with ``e_i = x - mu_i``.
@@ -141,10 +152,12 @@ def likelihood_hessian(nodes, weights, params, log_weights):
     e = nodes[:, None, :] - params
     one = np.eye(n)
     pair = np.einsum("bi,bj->bij", w, w) - np.einsum("bi,ij->bij", w, one)
-    return np.einsum("b,bij,bia,bjc->iajc", weights, pair, e, e) + np.einsum("b,bi,ij,ac->iajc", weights, w, one, np.eye(k))
+    found: np.ndarray = np.einsum("b,bij,bia,bjc->iajc", weights, pair, e, e) + np.einsum("b,bi,ij,ac->iajc", weights, w, one, np.eye(k))
+    return found
 
 
-def reverse_fisher(nodes, weights, params, log_weights, means, log_teacher):
+def reverse_fisher(nodes: np.ndarray, weights: np.ndarray, params: np.ndarray, log_weights: np.ndarray,
+                   means: np.ndarray, log_teacher: np.ndarray) -> tuple[float, np.ndarray]:
     """Value and gradient of the reverse Fisher divergence, nodes ``mu_i + z`` for the standard normal nodes z (N, k).
 
     ``F = sum_i pi_i sum_b q |v - t|^2`` and ``g_i = 2 pi_i sum_b q [D - C* D + (C - C*)(mu_i - v)]`` with ``D = v - t`` and the posterior

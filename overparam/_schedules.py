@@ -232,6 +232,7 @@ def schedule_from_description(description: Mapping[str, Any]) -> Schedule:
     arguments = {str(name): value for name, value in description.items() if name != "kind"}
     build = SCHEDULES[check_choice(description["kind"], "record schedule", SCHEDULES)]
     try:
-        return build(**arguments)
+        found: Schedule = build(**arguments)
+        return found
     except TypeError as error:
         raise ValueError(f"description of the record schedule {description['kind']} does not fit: {error}") from None

@@ -26,7 +26,8 @@ def softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray
             logits = logits + np.log(weights)
     with np.errstate(over="ignore"):  # a difference beyond float64 is -inf, whose exponential is rightly 0
         terms = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return terms / terms.sum(axis=-1, keepdims=True)
+    found: np.ndarray = terms / terms.sum(axis=-1, keepdims=True)
+    return found
 
 
 def log_softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -35,7 +36,8 @@ def log_softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.nda
         with np.errstate(divide="ignore"):
             logits = logits + np.log(weights)
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return found
 
 
 def responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -76,7 +78,8 @@ def log_density(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.nda
     with np.errstate(divide="ignore"):
         logits = np.log(weights) - squares / 2
     top = logits.max(axis=1)
-    return top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    found: np.ndarray = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return found
 
 
 def posterior_mean(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -85,4 +88,5 @@ def posterior_mean(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.
     The score of the mixture is :math:`v(x)-x`.
     """
     middle = means.mean(axis=0)
-    return middle + responsibilities(x, means, weights) @ (means - middle)
+    found: np.ndarray = middle + responsibilities(x, means, weights) @ (means - middle)
+    return found

@@ -50,7 +50,7 @@ def table(store: Store) -> Dataset:
 
 def for_netcdf(data: Dataset) -> Dataset:
     """The Dataset without complex numbers."""
-    for name in [name for name, one in data.data_vars.items() if one.dtype.kind == "c"]:
+    for name in [str(name) for name, one in data.data_vars.items() if one.dtype.kind == "c"]:
         data = data.assign({f"{name}_real": data[name].real, f"{name}_imag": data[name].imag}).drop_vars(name)
     return data
 
@@ -68,6 +68,7 @@ def _stacked(found: dict[int, np.ndarray], points: int) -> np.ndarray:
     rank = max(one.ndim for one in found.values())
     shape = tuple(max(one.shape[axis] if axis < one.ndim else 1 for one in found.values()) for axis in range(rank))
     whole = len(found) == points and all(one.shape == shape for one in found.values())
+    fill: Any
     if "U" in kinds:
         dtype, fill = np.result_type(*(one.astype(str) for one in found.values())), ""
     else:
@@ -76,7 +77,8 @@ def _stacked(found: dict[int, np.ndarray], points: int) -> np.ndarray:
     values = np.full((points, *shape), fill, dtype=dtype)
     for index, one in found.items():
         one = one.reshape((*one.shape, *(1,) * (rank - one.ndim)))
-        values[(index, *map(slice, one.shape))] = one
+        place: tuple[Any, ...] = (index, *map(slice, one.shape))
+        values[place] = one
     return values
 
 

@@ -8,7 +8,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from overparam._core import threads as _pool
+import overparam._core.threads as _pool
 from overparam._validation import check_integer
 
 __all__ = ["settle_blas", "thread_facts", "threads"]

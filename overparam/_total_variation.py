@@ -63,8 +63,8 @@ class Signed:
                 shares.append(share)
                 left[i] -= share
                 right[j] -= share
-        i, j = np.array(rows), np.array(columns)
-        return i, j + self.first, np.array(shares), apart[i, j]
+        first, second = np.array(rows), np.array(columns)
+        return first, second + self.first, np.array(shares), apart[first, second]
 
 
 # --- boxes ------------------------------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ def join(one: Trajectory, two: Trajectory) -> Trajectory:
     check_same_problem(one.problem, two.problem)
     first, second = (one, two) if _same_space(one, two) else (_in_full(one), _in_full(two))
     names = ("steps", "times", "loss", "loss_error", "grad_norm", "centres", "deviations", "log_scales")
-    records = {name: np.concatenate([getattr(first, name), getattr(second, name)[1:]]) for name in names}
+    records: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)[1:]]) for name in names}
     if one.weights is not None and two.weights is not None and 2 in (one.weights.ndim, two.weights.ndim):
-        parts = [np.broadcast_to(run.weights, (len(run), run.n)) for run in (one, two)]
+        parts = [np.broadcast_to(weights, (len(run), run.n)) for run, weights in ((one, one.weights), (two, two.weights))]
         records["weights"] = np.concatenate([parts[0], parts[1][1:]])
     observed = {name: _joined_observation(name, one, two) for name in {**one.observed, **two.observed}}
     pieces = one.attributes.get("pieces", [{"from_step": int(one.steps[0]), "settings": one.settings}])
@@ -54,7 +54,7 @@ def check_same_problem(one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
 
 
 def _same_space(one: Trajectory, two: Trajectory) -> bool:
-    pairs = ((one.basis, two.basis), (one.origin, two.origin))
+    pairs: tuple[tuple[Any, Any], ...] = ((one.basis, two.basis), (one.origin, two.origin))
     return all((a is None) == (b is None) and (a is b or np.array_equal(a, b)) for a, b in pairs)
 
 
@@ -79,7 +79,7 @@ def _in_full(run: Trajectory) -> Trajectory:
 
 
 def _joined_observation(name: str, one: Trajectory, two: Trajectory) -> np.ndarray:
-    parts = [run.observed.get(name) for run in (one, two)]
+    parts: list[Any] = [run.observed.get(name) for run in (one, two)]
     present = next(part for part in parts if part is not None)
     parts = [np.full((len(run), *present.shape[1:]), np.nan) if part is None else part for run, part in zip((one, two), parts, strict=True)]
     if parts[0].shape[1:] != parts[1].shape[1:]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Params", "States"]
 
 
-class Params(Sequence):
+class Params(Sequence[Any]):
     """A trajectory's parameters as a lazy (T, n, d) array, or (T, *shape) for parameters of another shape.
 
     It takes every index that an array takes and expands the chosen records only: ``params[k]`` is the (n, d) array of
@@ -46,11 +46,12 @@ class Params(Sequence):
     def __len__(self) -> int:
         return len(self._trajectory)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Any) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)
         if first is None or first is Ellipsis or isinstance(first, tuple):
             return np.asarray(self)[key]
         chosen = np.arange(len(self))[first]
+        local: Any
         if isinstance(first, slice):
             needed, local = chosen, slice(None)
         elif chosen.ndim == 0:
@@ -86,7 +87,7 @@ class Params(Sequence):
         return f"<lazy parameters of shape {self.shape}>"
 
 
-class States(Sequence):
+class States(Sequence[Any]):
     """A trajectory's records as `State` objects; a slice gives a list of them."""
 
     def __init__(self, trajectory: Trajectory) -> None:

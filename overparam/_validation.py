@@ -143,7 +143,8 @@ def check_choice(value: Any, name: str, allowed: Iterable[str], near: float = 0.
     """Return `value` if it is one of the strings `allowed`; otherwise the error names the nearest, if it is `near` (0 to 1)."""
     names = sorted(allowed)
     if value in names:
-        return value
+        result: str = value
+        return result
     found = difflib.get_close_matches(str(value), names, n=1, cutoff=near)
     hint = f" Did you mean {found[0]!r}?" if found else ""
     raise ValueError(f"{name} {_shown(value)} is not known.{hint} Known: {', '.join(names) or 'none'}")

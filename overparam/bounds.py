@@ -81,7 +81,8 @@ class Majorant:
     def log_two(self, a: np.ndarray) -> np.ndarray:
         """ln of the two-factor part for strips of half-width `a` (S, 1, A): (S, q, A)."""
         with np.errstate(divide="ignore"):
-            return np.where(a <= _NEAR, np.log(self.near)[:, None], np.log(self.two)[:, None])
+            found: np.ndarray = np.where(a <= _NEAR, np.log(self.near)[:, None], np.log(self.two)[:, None])
+            return found
 
     def log_three(self) -> tuple[np.ndarray, np.ndarray]:
         """ln B and ln C, each (q, 1); -inf for parts that vanish."""
@@ -189,7 +190,7 @@ def hermite_error(orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.n
 def hermite_order(spread: float, teacher_spread: float, size: Majorant, offset: float) -> int | None:
     """Smallest order from 3 whose bound is below 1 for `size` (relative to its target); None above 48."""
     orders = np.arange(3, _MAX_ORDER + 1)
-    enough = hermite_error(orders, spread, teacher_spread, size, offset)[:, 0] <= 1
+    enough = hermite_error(orders, np.asarray(spread), np.asarray(teacher_spread), size, offset)[:, 0] <= 1
     return int(orders[enough.argmax()]) if enough.any() else None
 
 

@@ -43,12 +43,12 @@ class Demand:
         In runs against mixtures: what the rounding of positions beside the farthest component changes at every step anyway.
     """
 
-    size: Majorant
+    size: Majorant | Any  # None, as the others may be, where nobody asks for it
     magnitudes: np.ndarray
     scales: np.ndarray
-    slopes: np.ndarray | None = None
-    plain: np.ndarray | None = None
-    blurred: np.ndarray | None = None
+    slopes: np.ndarray | Any = None
+    plain: np.ndarray | Any = None
+    blurred: np.ndarray | Any = None
 
     #: Rounding seen, relative to the scales: below 10 eps over the tests' configurations. No tolerance asks for less.
     LEVEL = 32 * np.finfo(np.float64).eps
@@ -60,7 +60,8 @@ class Demand:
 
     def targets(self, tol: float) -> np.ndarray:
         """(q,) largest error that is allowed at relative tolerance `tol`."""
-        return np.maximum(tol * self.magnitudes, self.floors)
+        found: np.ndarray = np.maximum(tol * self.magnitudes, self.floors)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +117,12 @@ def discretisation(layout: Layout, spreads: np.ndarray, teacher_spreads: np.ndar
     lengths = np.where(wide, *arms(spreads, teacher_spreads, wide)[::-1])
     fixed = []
     for axis in range(len(spreads)):
-        axes = [grid.axes[axis] for grid in layout.grids]
+        axes: list[Any] = [grid.axes[axis] for grid in layout.grids]
         if axes[0].step is None:
             fixed.append((min(one.order for one in axes), spreads[axis], teacher_spreads[axis], offset + lengths[axis]))
         else:
-            total += trapezoid_error([max(one.step for one in axes)], spreads[axis], teacher_spreads[axis], size, lengths[axis])[0]
+            steps = np.array([max(one.step for one in axes)])
+            total += trapezoid_error(steps, spreads[axis], teacher_spreads[axis], size, lengths[axis])[0]
     if fixed:
         orders, own, others, offsets = np.array(fixed).T
         total += hermite_error(orders, own, others, size, offsets).sum(axis=0)
@@ -227,7 +229,8 @@ def tight_scales(grid: Grid, centre: np.ndarray, deviations: np.ndarray) -> np.n
                              + rise * (6.4 * second + 11.4 * longest * first + 4.1 * longest**2 * mass))
     mean = 2 / n * (apart * mass + rise * (first + longest / 2 * mass)) * (1 + 3.3 * longest**2)
     loss = 2 * apart**2 * mass + 2 * rise**2 * (2 * second + longest**2 / 2 * mass)
-    return np.concatenate([np.full(n, row), [mean, loss]]) * (1 + (k + 2) / 4)
+    found: np.ndarray = np.concatenate([np.full(n, row), [mean, loss]]) * (1 + (k + 2) / 4)
+    return found
 
 
 def logit_range(centre: np.ndarray, deviations: np.ndarray, radius: float) -> float:
@@ -252,12 +255,14 @@ def rounding(demand: Demand, nodes: int, centre: np.ndarray, deviations: np.ndar
     epsilon, k = np.finfo(np.float64).eps, deviations.shape[1]
     logit = logit_range(centre, deviations, radius)
     several = teacher is not None and len(teacher) > 1
-    apart = np.linalg.norm(teacher[:, None] - teacher, axis=-1).max() if several else 0.0
+    apart = np.linalg.norm(teacher[:, None] - teacher, axis=-1).max() if teacher is not None and several else 0.0
     target = apart * (extent + apart / 2)  # logits are taken from the component nearest to a node
     factor = nodes / 64 + 24 + 6 * (k + 2) * logit + 4 * (k + 2) * target
     if not reduced:
-        return epsilon * factor * demand.scales
-    lost = DROPPED * np.sqrt(len(deviations) + (len(teacher) - 1 if several else 0))
+        found: np.ndarray = epsilon * factor * demand.scales
+        return found
+    lost = DROPPED * np.sqrt(len(deviations) + (len(teacher) - 1 if teacher is not None and several else 0))
     plain = demand.scales if demand.plain is None else demand.plain
     off = epsilon * (factor * demand.scales + lost * (6 + 12 * logit + 4 * target) * plain)
-    return off + epsilon * 4 * lost * apart * demand.slopes if several else off
+    found = off + epsilon * 4 * lost * apart * demand.slopes if several else off
+    return found

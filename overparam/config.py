@@ -113,7 +113,8 @@ class Problem:
         if not self.driver:
             raise ValueError(f"{self.source}: there is no table [driver], so there is nothing to run")
         with Place(self.source, "driver").errors():
-            return BY_NAME[self.driver](self.objective, self.start, **self.arguments, progress=progress)
+            found: Trajectory = BY_NAME[self.driver](self.objective, self.start, **self.arguments, progress=progress)
+            return found
 
     def describe(self) -> dict[str, Any]:
         """Return the effective configuration, defaults included, as dicts by table; None for what is not set."""
@@ -217,7 +218,8 @@ def from_tables(tables: Mapping[str, Any], source: str = "configuration") -> Pro
 def _needed(tables: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:
     if name not in tables:
         raise ValueError(f"{source}: table [{name}] is missing: {TABLES[name]}")
-    return tables[name]
+    found: Mapping[str, Any] = tables[name]
+    return found
 
 
 def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any]) -> Objective:
@@ -225,7 +227,8 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
     kinds = {kind.__name__: kind for kind in BUILT_IN}
     place = Place(source, "objective")
     call = Call.of(place, tables.get("objective", {}), kinds, BUILT_IN[0].__name__, placed=("teacher", "rule", "t"))
-    parts, takes = {}, inspect.signature(call.function).parameters
+    parts: dict[str, Any] = {}
+    takes = inspect.signature(call.function).parameters
     for name, build in (("teacher", _teacher), ("rule", _rule)):
         if name == "rule" and name not in tables and isinstance(parts.get("teacher"), DataSet):
             continue  # a finite sum needs none
@@ -243,7 +246,8 @@ def _objective(tables: Mapping[str, Any], source: str, settings: dict[str, Any])
         made = call.make(**parts)
     if hasattr(made, "noise_time") and settings.get("teacher", {}).get("t"):
         made.noise_time = float(settings["teacher"]["t"])  # as if it had been given to the objective, which the statements ask
-    return made
+    found: Objective = made
+    return found
 
 
 def _teacher(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -> Any:
@@ -257,7 +261,7 @@ def _teacher(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -
         return teacher.at_time(t, **noise) if t else teacher
 
 
-def _noise(teacher: Callable) -> dict[str, inspect.Parameter]:
+def _noise(teacher: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """What `at_time` takes; t is 0 by default."""
     found = parameters(getattr(teacher, "at_time", Teacher.at_time), placed=("self", "t"))
     return {"t": inspect.Parameter("t", inspect.Parameter.KEYWORD_ONLY, default=0.0, annotation=float), **found}
@@ -267,25 +271,27 @@ def _rule(place: Place, table: Mapping[str, Any], settings: dict[str, Any]) -> R
     call = Call.of(place, table, {name: kind for name, kind in Rule.registry.items() if not inspect.isabstract(kind)}, "Auto")
     settings["rule"] = call.settings()
     with place.errors():
-        return call.make()
+        found: Rule = call.make()
+        return found
 
 
-def _params(params: list) -> np.ndarray:
+def _params(params: list[Any]) -> np.ndarray:
     return check_array(params, "params", ndim=(1, 2, 3))  # how many axes there are to be is the objective's business
 
 
-def _state(centre: list, deviations: list, log_scale: float = 0.0) -> State:
-    return State(centre=centre, deviations=deviations, log_scale=log_scale)
+def _state(centre: list[Any], deviations: list[Any], log_scale: float = 0.0) -> State:
+    given: dict[str, Any] = {"centre": centre, "deviations": deviations}  # which a State makes arrays of
+    return State(**given, log_scale=log_scale)
 
 
-def _starts() -> dict[str, Callable]:
+def _starts() -> dict[str, Callable[..., Any]]:
     """What makes a start: the functions of `op.init` that return one, and numbers as they stand."""
     functions = {name: getattr(init, name) for name in init.__all__}
     starts = {name: one for name, one in functions.items() if signature(one).return_annotation in (np.ndarray, State)}
     return {**starts, "params": _params, "state": _state}
 
 
-def _of_objective(call: Call, objective: Objective) -> dict[str, Any]:
+def _of_objective(call: Call, objective: Any) -> dict[str, Any]:
     """Arguments of a start that the objective's teacher gives."""
     asked = {"target"} if call.arguments.get("target") == "teacher" else set()
     asked |= {"teacher"} & set(signature(call.function).parameters)

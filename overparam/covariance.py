@@ -94,12 +94,14 @@ class Covariance:
 
     def times(self, x: np.ndarray) -> np.ndarray:
         r""":math:`x\Sigma`, over the last axis of x (..., d)."""
-        return x * self.matrix if self.diagonal else x @ self.matrix
+        found: np.ndarray = x * self.matrix if self.diagonal else x @ self.matrix
+        return found
 
     def apply(self, function: Any, x: np.ndarray) -> np.ndarray:
         r""":math:`x f(\Sigma)`, over the last axis of x (..., d), for a function f of the eigenvalues."""
         values, axes = self.modes
-        return x * function(values) if axes is None else ((x @ axes) * function(values)) @ axes.T
+        found: np.ndarray = x * function(values) if axes is None else ((x @ axes) * function(values)) @ axes.T
+        return found
 
     def inside(self, basis: np.ndarray) -> Covariance:
         """The covariance of the coordinates in a `basis` (d, k) of a space that it maps to itself."""
@@ -152,6 +154,8 @@ class CovarianceGaussian(Frozen, Teacher):
     #: One component.
     weights = np.ones(1)
     weights.flags.writeable = False
+    mean: np.ndarray
+    shape: Covariance
 
     def __init__(self, mean: Any, covariance: Any) -> None:
         mean = np.atleast_1d(check_array(mean, "mean", ndim=(0, 1))).copy()
@@ -179,7 +183,8 @@ class CovarianceGaussian(Frozen, Teacher):
     def sample(self, n: int, rng: Any = None) -> np.ndarray:
         """Return n independent draws (n, d); ValueError if n is not a whole number above 0 or rng is no source of randomness."""
         n, rng = check_integer(n, "n", minimum=1), check_rng(rng)
-        return self.mean + self.shape.apply(np.sqrt, rng.standard_normal((n, self.dimension)))
+        found: np.ndarray = self.mean + self.shape.apply(np.sqrt, rng.standard_normal((n, self.dimension)))
+        return found
 
     def score(self, x: Any) -> np.ndarray:
         r"""Return :math:`-\Sigma^{-1}(x-\mu^*)` at points x (..., d); ValueError for another last axis or entries that are not finite."""

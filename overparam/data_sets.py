@@ -62,6 +62,14 @@ class DataSet(Frozen, Teacher):
     ((100, 1), (400, 1))
     """
 
+    x: np.ndarray
+    weights: np.ndarray
+    t: float
+    draws: int
+    nodes: np.ndarray
+    node_weights: np.ndarray
+    targets: np.ndarray | None
+
     def __init__(self, x: Any, weights: Any = None) -> None:
         x = check_array(x, "x", ndim=(1, 2))
         if x.ndim == 1:
@@ -84,7 +92,8 @@ class DataSet(Frozen, Teacher):
     @property
     def dimension(self) -> int:
         """Dimension d of the space."""
-        return self.x.shape[1]
+        found: int = self.x.shape[1]
+        return found
 
     def at_time(self, t: float, draws: int = 16, rng: Any = 0) -> DataSet:
         r"""Return the data after noise time t more of the Ornstein-Uhlenbeck process, as fixed pairs of nodes and targets.

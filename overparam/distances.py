@@ -211,6 +211,7 @@ class _Mixture:
 
 
 def _mixture(value: Any, name: str) -> _Mixture:
+    weights: Any
     if isinstance(value, (Gaussian, GaussianMixture)):
         means, weights, state = value.means, value.weights, None
     else:
@@ -221,7 +222,7 @@ def _mixture(value: Any, name: str) -> _Mixture:
                              f"array or State of means, or a pair (means, weights); got {value!r}"[:400])
         state = points if isinstance(points, State) else None
         try:
-            mixture = GaussianMixture(points.params if state is not None else points, weights)
+            mixture = GaussianMixture(points if state is None else state.params, weights)
         except ValueError as error:
             raise ValueError(f"{name} is no mixture of identity-covariance Gaussians: {error}") from None
         means, weights = mixture.means, mixture.weights

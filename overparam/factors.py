@@ -80,7 +80,8 @@ def balance_errors(params: Any) -> np.ndarray:
     """
     factors = _checked(params)
     before, after = factors[..., :-1, :, :], factors[..., 1:, :, :]
-    return np.linalg.norm(before @ _adjoint(before) - _adjoint(after) @ after, axis=(-2, -1))
+    found: np.ndarray = np.linalg.norm(before @ _adjoint(before) - _adjoint(after) @ after, axis=(-2, -1))
+    return found
 
 
 def factor_singular_values(params: Any) -> np.ndarray:
@@ -225,6 +226,7 @@ def skew_error(params: Any, target: Any = None) -> Any:
     skew = (left - right) * sizes[..., None, :]
     if target is not None:
         target = check_array(target, "target", ndim=2, complex=True)
+        vectors: Any
         values, vectors = np.linalg.eigh((target + target.conj().T) / 2) if target.shape[0] == target.shape[1] else (np.array([-1.0]), None)
         if target.shape != skew.shape[-2:] or np.abs(target - target.conj().T).max() > 1e-12 * np.abs(target).max() or values[0] < \
                 -1e-12 * abs(values[-1]):
@@ -323,7 +325,8 @@ def layer_skew(params: Any) -> np.ndarray:
     True
     """
     first, other = _layers(params)
-    return first - other
+    found: np.ndarray = first - other
+    return found
 
 
 def layer_hermitian(params: Any) -> np.ndarray:
@@ -355,7 +358,8 @@ def layer_hermitian(params: Any) -> np.ndarray:
     True
     """
     first, other = _layers(params)
-    return first + other
+    found: np.ndarray = first + other
+    return found
 
 
 def frames(params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,12 +75,14 @@ def _span(rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
 def _known(lengths: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
     """Part of differences of these lengths that is rounding: of themselves, or of their coordinates."""
     own = np.finfo(np.float64).eps * coordinates / np.maximum(lengths, 1e-300)
-    return np.clip(own, _ALIEN, _ALIEN / _FAINTEST)
+    found: np.ndarray = np.clip(own, _ALIEN, _ALIEN / _FAINTEST)
+    return found
 
 
 def _rebase(state: State, teacher_means: np.ndarray) -> State:
     """A state that brings its own basis: move the origin, add axes only where the teacher leaves the span."""
-    basis, origin = state.basis, np.zeros(state.d) if state.origin is None else state.origin
+    basis: Any = state.basis
+    origin = np.zeros(state.d) if state.origin is None else state.origin
     offsets = np.concatenate([(origin - teacher_means[0])[None], teacher_means[1:] - teacher_means[0]])
     inside = offsets @ basis
     outside = offsets - inside @ basis.T
@@ -165,7 +167,8 @@ class Integrand:
     def widest(self) -> np.ndarray:
         """(n,) largest distance of each mean from another, or a little more."""
         if len(self.params) <= _PAIRS:
-            return np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1)
+            found: np.ndarray = np.linalg.norm(self.deviations[:, None] - self.deviations, axis=-1).max(axis=1)
+            return found
         return np.full(len(self.params), 2 * np.linalg.norm(self.deviations - self.deviations.mean(axis=0), axis=1).max())
 
     @cached_property
@@ -176,8 +179,9 @@ class Integrand:
             return None
         from overparam._core.envelopes import Envelopes
 
-        arrays = (np.ascontiguousarray(array) for array in (self.params, self.deviations, self.weights, self.component))
-        return Envelopes(*arrays, self.share, np.ascontiguousarray(self.distances), self.widest)
+        arrays: Any = (np.ascontiguousarray(array) for array in (self.params, self.deviations, self.weights, self.component))
+        params, deviations, weights, component = arrays
+        return Envelopes(params, deviations, weights, component, self.share, np.ascontiguousarray(self.distances), self.widest)
 
     def slopes(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         r""":math:`F_i=\ln w_i-\|x-m\|^2/2` at points y (..., n, k), row i at its own: value, gradient, w, and offsets for the Hessian."""

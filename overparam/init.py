@@ -71,7 +71,8 @@ def cluster(n: int, center: Any, scale: float, rng: Any = None) -> np.ndarray:
             "the deviations are lost; init.around(center, deviations) keeps them",
             stacklevel=2,
         )
-    return center + scale * check_rng(rng).standard_normal((n, center.size))
+    found: np.ndarray = center + scale * check_rng(rng).standard_normal((n, center.size))
+    return found
 
 
 def gaussian(n: int, mean: Any, scale: float = 1.0, rng: Any = None) -> np.ndarray:
@@ -108,7 +109,8 @@ def gaussian(n: int, mean: Any, scale: float = 1.0, rng: Any = None) -> np.ndarr
     """
     n, mean = check_integer(n, "n", minimum=1), _vector(mean, "mean")
     scale = check_real(scale, "scale", minimum=0.0)
-    return mean + scale * check_rng(rng).standard_normal((n, mean.size))
+    found: np.ndarray = mean + scale * check_rng(rng).standard_normal((n, mean.size))
+    return found
 
 
 def log_radius(n: int, target: Any) -> float:
@@ -137,7 +139,8 @@ def log_radius(n: int, target: Any) -> float:
     n, target = check_integer(n, "n", minimum=1), _target(target)
     d = target.size
     distance = _norm(target)
-    return -math.log(108.0 * n * d) - 106.0 * n * d * (distance * distance * distance)  # ** would raise on overflow
+    found: float = -math.log(108.0 * n * d) - 106.0 * n * d * (distance * distance * distance)  # ** would raise on overflow
+    return found
 
 
 def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float | None = None, log_scale: float = 0.0) -> State:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from copy import copy
 from math import lgamma
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def log_size(params: np.ndarray, weights: np.ndarray, mean: np.ndarray) -> tuple
     return float(constant[best]), float(slope[best]), float(lengths.max())
 
 
-def second_moments(grids: tuple, k: int) -> tuple[float, float]:
+def second_moments(grids: tuple[Any, ...], k: int) -> tuple[float, float]:
     r"""Bounds on :math:`1` and :math:`\|z\|^2`, integrated over a standard normal or summed by any of `grids`, axis by axis in any mixture.
 
     Without grids (sampled points) those of the normal itself, half as much again.
@@ -54,7 +55,7 @@ def second_moments(grids: tuple, k: int) -> tuple[float, float]:
     return float(whole.max()), float((whole * (squares / masses).sum(axis=1)).max())
 
 
-def axis_moments(grid, d: float) -> tuple[float, float, float]:
+def axis_moments(grid: Any, d: float) -> tuple[float, float, float]:
     r"""Bounds on the integrals and sums of :math:`\|z\|^pe^{d\sum_j|z_j|}`, p = 0, 2, 4, as :func:`second_moments`.
 
     On one axis :math:`E|z|^pe^{d|z|}\le e^{d^2/2}[E(|z|+d)^p+d^{p+1}]`.
@@ -104,7 +105,8 @@ class LogMajorant(ABC):
         front = np.log(2.0) + a * a / 2 - turns - np.log(-np.expm1(-turns))
         size = self.log_strip(a, np.log(np.cos(a * spread / 2)), np.log(np.cos(a * teacher_spread / 2)))
         with np.errstate(over="ignore", under="ignore"):
-            return np.exp((front + size).min(axis=1) - self.log_unit)
+            found: np.ndarray = np.exp((front + size).min(axis=1) - self.log_unit)
+            return found
 
     def hermite(self, orders: np.ndarray, spreads: np.ndarray, teacher_spreads: np.ndarray) -> np.ndarray:
         r"""(S,) bounds :math:`\min_a\frac{m!}{a^{2m}}M(a)` for Gauss–Hermite rules of `orders` on axes with these spreads (S,)."""
@@ -139,7 +141,8 @@ class FarLogs(LogMajorant):
     def _log(size: np.ndarray) -> np.ndarray:
         """Minus infinity for the loss that is zero: of a student whose means all are where the components' are."""
         with np.errstate(divide="ignore"):
-            return np.log(size)
+            found: np.ndarray = np.log(size)
+            return found
 
 
 class NearLogs(LogMajorant):
@@ -153,7 +156,7 @@ class NearLogs(LogMajorant):
     on strips, and :math:`2e^{a\rho}` times that on circles.
     """
 
-    def __init__(self, apart: np.ndarray, weights: np.ndarray, grid) -> None:
+    def __init__(self, apart: np.ndarray, weights: np.ndarray, grid: Any) -> None:
         self.apart, self.weights = apart, weights
         self.rise = float(np.linalg.norm(apart, axis=1).max())
         self._square = float(weights @ (apart**2).sum(axis=1)) / 2
@@ -165,11 +168,13 @@ class NearLogs(LogMajorant):
     def log_strip(self, a: np.ndarray, log_cos: np.ndarray, log_cos_teacher: np.ndarray) -> np.ndarray:
         mass, two, four = self._moments
         with np.errstate(divide="ignore", over="ignore"):
-            return np.log(1.5 * (self._square**2 * mass + 2 * self._mean**2 * (two + a * a * mass)
-                                 + 0.5 * self._wide**4 * np.exp(-4 * log_cos) * (four + (a + self.rise) ** 4 * mass)))
+            found: np.ndarray = np.log(1.5 * (self._square**2 * mass + 2 * self._mean**2 * (two + a * a * mass)
+                                              + 0.5 * self._wide**4 * np.exp(-4 * log_cos) * (four + (a + self.rise) ** 4 * mass)))
+            return found
 
     def log_circle(self, a: np.ndarray, log_cos: np.ndarray, log_cos_teacher: np.ndarray) -> np.ndarray:
-        return self.log_strip(a, log_cos, log_cos_teacher) + np.log(2.0) + a * self.rise
+        found: np.ndarray = self.log_strip(a, log_cos, log_cos_teacher) + np.log(2.0) + a * self.rise
+        return found
 
     def tail(self, edge: float, step: float, masses: float) -> float:
         r"""What a lattice of `step` sums :math:`|f|` to beyond `edge` on one axis, times `masses`, what the others sum up to.

@@ -149,7 +149,7 @@ class Auto(Rule):
         few = np.zeros(len(high), dtype=bool)  # as they stay where all spreads are wide
         if (np.maximum(high, teacher_spreads) < _NEVER_TWO).any():
             few = hermite_error(twos, np.maximum(high, 1e-300), teacher_spreads, size, offsets)[:, 0] <= 1
-        rules: list[int | float] = []
+        rules: list[Any] = []  # an int: the order of a Gauss–Hermite axis; a float: the step of a trapezoid axis
         for axis, (spread, teacher_spread) in enumerate(zip(high, teacher_spreads, strict=True)):
             widest = max(spread, teacher_spread)
             order = 2 if few[axis] else hermite_order(spread, teacher_spread, size, offsets[axis]) if widest < 1.5 else None
@@ -161,15 +161,16 @@ class Auto(Rule):
         if frame.roomy and narrow.any():
             high = np.where(narrow, hermite_room(orders, high, teacher_spreads, size, offsets), high)
         wide = np.array([isinstance(rule, float) for rule in rules])
-        kind = box(frame, wide, np.where(wide, 0.7 * spreads, 0.0) - 1e-300, high)
+        kind: dict[str, Any] = box(frame, wide, np.where(wide, 0.7 * spreads, 0.0) - 1e-300, high)
         room = kind["high"] - frame.params.max(axis=0) if frame.roomy else np.zeros(len(high))
-        modes = frame.modes if wide.any() else None
+        modes: Any = frame.modes if wide.any() else None
         steps = np.array([rule if isinstance(rule, float) else 0.0 for rule in rules])
         shares = None if targets is None else 0.3 * targets / max(1, 2 * wide.sum() * len(frame.means))
-        lost_rows, lost_loss, spans = np.zeros(len(frame.params)), 0.0, []
+        spans: list[dict[int, Any]] = []
+        lost_rows, lost_loss = np.zeros(len(frame.params)), 0.0
         for number, mean in enumerate(frame.means):
             spans.append({})
-            for axis in np.flatnonzero(wide):
+            for axis in np.flatnonzero(wide).tolist():
                 ends = []
                 for side in (-1, 1):
                     if shares is None:
@@ -184,7 +185,7 @@ class Auto(Rule):
                     for span in spans)
         if not count <= self.max_nodes:
             raise self._too_hard(frame, count)
-        grids = tuple(Grid(tuple(trapezoid_axis(*span[axis], rule) if axis in span else hermite_axis(rule)
+        grids = tuple(Grid(tuple(trapezoid_axis(span[axis][0], span[axis][1], rule) if axis in span else hermite_axis(rule)
                                  for axis, rule in enumerate(rules))) for span in spans)
         return Layout(grids, **kind, lost_rows=lost_rows, lost_loss=lost_loss, modes=modes)
 

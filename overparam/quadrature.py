@@ -84,12 +84,14 @@ class Frame:
     @cached_property
     def spreads(self) -> np.ndarray:
         """Extent of the student's means along each axis."""
-        return np.ptp(self.deviations, axis=0)
+        found: np.ndarray = np.ptp(self.deviations, axis=0)
+        return found
 
     @cached_property
     def teacher_spreads(self) -> np.ndarray:
         """Extent of the teacher's means along each axis; 0 for a single Gaussian."""
-        return np.ptp(self.means, axis=0)
+        found: np.ndarray = np.ptp(self.means, axis=0)
+        return found
 
     @property
     def rank(self) -> int:
@@ -105,7 +107,8 @@ class Frame:
     @property
     def distances(self) -> np.ndarray:
         """(n,) largest distance of each student mean from a teacher mean."""
-        return np.linalg.norm(self.params[:, None] - self.means, axis=-1).max(axis=1)
+        found: np.ndarray = np.linalg.norm(self.params[:, None] - self.means, axis=-1).max(axis=1)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +152,7 @@ class Cloud:
     nodes: np.ndarray
     weights: np.ndarray
     replicates: int
-    axes: tuple = ()
+    axes: tuple[Axis, ...] = ()
 
     @property
     def size(self) -> int:
@@ -175,7 +178,7 @@ class Layout:
         Where the integrands live, if that was looked for.
     """
 
-    grids: tuple[Grid | Cloud, ...]
+    grids: tuple[Any, ...]  # Grid or Cloud, all of one kind
     low: np.ndarray
     high: np.ndarray
     spread_low: np.ndarray
@@ -260,7 +263,7 @@ class Rule(ABC):
             Rule.registry[cls.__name__] = cls
 
     @abstractmethod
-    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
+    def layout(self, frame: Frame, probe: Callable[[Layout], Any] | None = None) -> Layout:
         """Nodes for the means in `frame`; a rule with a tolerance asks `probe` what a layout finds."""
 
     @abstractmethod
@@ -314,8 +317,8 @@ def fixed_layout(frame: Frame, grids: tuple[Grid | Cloud, ...], lost_rows: np.nd
     """The layout of a rule without a tolerance: its box is where the axes need no new alignment."""
     wide = np.maximum(frame.spreads, frame.teacher_spreads) > 0
     slack = 0.1 * frame.spreads.max() + 1e-12
-    return Layout(grids, **box(frame, wide, 0.5 * frame.spreads - 1e-300, 1.2 * frame.spreads + 0.01 * slack),
-                  lost_rows=lost_rows, lost_loss=lost_loss)
+    limits: dict[str, Any] = box(frame, wide, 0.5 * frame.spreads - 1e-300, 1.2 * frame.spreads + 0.01 * slack)
+    return Layout(grids, **limits, lost_rows=lost_rows, lost_loss=lost_loss)
 
 
 class GaussHermite(Rule):
@@ -349,7 +352,7 @@ class GaussHermite(Rule):
     def settings(self) -> dict[str, Any]:
         return {"orders": self.orders if isinstance(self.orders, int) else list(self.orders)}
 
-    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
+    def layout(self, frame: Frame, probe: Callable[[Layout], Any] | None = None) -> Layout:
         orders = _orders_for(self.orders, frame.rank)
         _check_total(orders, len(frame.means))
         axes = tuple(hermite_axis(order) for order in orders + (1,) * (frame.params.shape[1] - frame.rank))
@@ -388,7 +391,7 @@ class Trapezoid(Rule):
     def settings(self) -> dict[str, Any]:
         return {"orders": self.orders if isinstance(self.orders, int) else list(self.orders), "half_width": self.half_width}
 
-    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
+    def layout(self, frame: Frame, probe: Callable[[Layout], Any] | None = None) -> Layout:
         rank = frame.rank
         orders = _orders_for(self.orders, rank)
         _check_total(orders, len(frame.means))

@@ -124,14 +124,15 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
     settings = getattr(traj, "settings", {})
     if "rtol" in settings:  # a flow follows a parameter near the target, beside far ones, to this part of their distance
         rounding = max(rounding, _FLOW_FLOOR * np.sqrt(settings["rtol"]) * _scale(traj))
-    weights = np.full(n, 1 / n) if traj.weights is None else traj.final_weights
+    weights: Any = np.full(n, 1 / n) if traj.weights is None else traj.final_weights
     converged, diverged = _verdicts(times[first:], stretch, weights, rounding)
     groups = [tuple(np.flatnonzero(mask).tolist()) for mask in (converged, diverged, ~(converged | diverged))]
     reason, horizon = _reason(groups, stretch, times[first], end), None
     if groups[2]:
         why, horizon = _outlook(times[first:], stretch[:, list(groups[2])], rounding)
         reason = f"{reason}: {why}"
-    return Regime(_name(n, *groups), *groups, reason=reason, horizon=horizon)
+    near, far, open_ = groups
+    return Regime(_name(n, near, far, open_), near, far, open_, reason=reason, horizon=horizon)
 
 
 def count(traj: Trajectory, target: Any = None) -> int | None:
@@ -254,7 +255,8 @@ def distances(traj: Trajectory, target: Any = None) -> np.ndarray:
     peak = np.abs(offset).max(axis=2)
     peak = np.where(peak > 0, peak, 1.0)
     within = peak * np.linalg.norm(offset / peak[:, :, None], axis=2)  # scaled: 1e-200 squared would be 0
-    return within if outside == 0.0 else np.hypot(within, outside)
+    found: np.ndarray = within if outside == 0.0 else np.hypot(within, outside)
+    return found
 
 
 def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
@@ -284,7 +286,8 @@ def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
     True
     """
     radius = np.asarray(radius, dtype=np.float64)
-    return 2 * np.asarray(weight) * np.sqrt(np.pi / 8) * radius**2 / 4 * np.exp(-(radius**2) / 8)
+    found: np.ndarray = 2 * np.asarray(weight) * np.sqrt(np.pi / 8) * radius**2 / 4 * np.exp(-(radius**2) / 8)
+    return found
 
 
 def _last_e_fold(times: np.ndarray, radius: np.ndarray) -> tuple[int, np.ndarray]:
@@ -294,7 +297,7 @@ def _last_e_fold(times: np.ndarray, radius: np.ndarray) -> tuple[int, np.ndarray
     return first, radius[first:]
 
 
-def _verdicts(times: np.ndarray, stretch: np.ndarray, weights: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+def _verdicts(times: np.ndarray, stretch: np.ndarray, weights: np.ndarray, rounding: float) -> tuple[Any, Any]:
     """Which parameters converge and which diverge, (n,) bool each, by the rules of :func:`classify`."""
     near = (stretch <= NEAR).all(axis=0)
     squares = (stretch[:, near] ** 2).sum(axis=1)
@@ -335,7 +338,8 @@ def _target_mean(traj: Trajectory) -> np.ndarray:
     means = None if means is None else np.atleast_2d(np.asarray(means, dtype=np.float64))
     if means is None or means.shape[0] != 1:
         raise ValueError("traj must be a run on a single Gaussian target; pass target= to measure from a point of your own")
-    return means[0]
+    found: np.ndarray = means[0]
+    return found
 
 
 def _deviations(traj: Trajectory) -> np.ndarray:

@@ -38,7 +38,7 @@ class SampledRule(Rule):
     def _draw(self, size: int, rank: int, rng: np.random.Generator) -> np.ndarray:
         """(size', rank) standard normal points of one replicate, size' <= size."""
 
-    def layout(self, frame: Frame, probe: Callable | None = None) -> Layout:
+    def layout(self, frame: Frame, probe: Callable[..., Any] | None = None) -> Layout:
         rank, k = frame.rank, frame.params.shape[1]
         rng = np.random.default_rng([*self._entropy, rank])
         size = self.n // self.replicates
@@ -146,4 +146,5 @@ class Sobol(SampledRule):
             before, own = digits >> (levels - level), digits >> (levels - 1 - level) & 1
             scrambled = 2 * scrambled + (own ^ np.take_along_axis(flips, before, axis=0))
         # the digits that follow are no two points' common prefix: independent of all others
-        return ndtri(np.clip((scrambled + rng.random(scrambled.shape)) / count, 1e-16, 1 - 1e-16))
+        found: np.ndarray = ndtri(np.clip((scrambled + rng.random(scrambled.shape)) / count, 1e-16, 1 - 1e-16))
+        return found

@@ -148,12 +148,14 @@ class State:
     @property
     def n(self) -> int:
         """Number of parameter vectors."""
-        return self.deviations.shape[0]
+        found: int = self.deviations.shape[0]
+        return found
 
     @property
     def k(self) -> int:
         """Number of reduced coordinates."""
-        return self.deviations.shape[1]
+        found: int = self.deviations.shape[1]
+        return found
 
     @property
     def d(self) -> int:
@@ -168,7 +170,8 @@ class State:
     @property
     def coordinates(self) -> np.ndarray:
         """(n, k) array c + δ_i: rounded where the deviations are far below the centre."""
-        return self.centre + self.true_deviations
+        found: np.ndarray = self.centre + self.true_deviations
+        return found
 
     @property
     def params(self) -> np.ndarray:

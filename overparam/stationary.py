@@ -68,7 +68,8 @@ class StationaryPoint:
     @property
     def _null(self) -> np.ndarray:
         size = np.abs(self.hessian_eigenvalues)
-        return size <= self.null_tolerance * size.max()
+        found: np.ndarray = size <= self.null_tolerance * size.max()
+        return found
 
     @property
     def negative(self) -> int:
@@ -233,7 +234,8 @@ class _Point:
 
     @property
     def _sizes(self) -> np.ndarray:
-        return np.maximum(1.0, np.linalg.norm(self.params, axis=1))
+        found: np.ndarray = np.maximum(1.0, np.linalg.norm(self.params, axis=1))
+        return found
 
     @property
     def flat_rows(self) -> np.ndarray:
@@ -268,7 +270,8 @@ class _Point:
         kept = np.abs(self.eigenvalues) > _PSEUDO * self.largest
         factors = np.zeros_like(self.eigenvalues)
         factors[kept] = -self.eigenvalues[kept] / (self.eigenvalues[kept] ** 2 + damping)
-        return (self.vectors @ (factors * (self.grad.ravel() @ self.vectors))).reshape(self.params.shape)
+        found: np.ndarray = (self.vectors @ (factors * (self.grad.ravel() @ self.vectors))).reshape(self.params.shape)
+        return found
 
     def foreseen(self, step: np.ndarray) -> float:
         """Norm of the gradient after a step, to first order."""

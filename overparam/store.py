@@ -96,7 +96,7 @@ class Status:
 @lru_cache(maxsize=1)
 def versions_here() -> dict[str, str]:
     """Versions that results depend on: of the package, the kernel in use, NumPy, SciPy and Python (major and minor)."""
-    from overparam._core import cpu
+    import overparam._core.cpu as cpu
 
     found = versions()
     return {**found, "python": ".".join(found["python"].split(".")[:2]), "kernel": cpu.info()["path"]}
@@ -218,7 +218,8 @@ class Store:
     @property
     def hash(self) -> str:
         """Of the configuration and the versions."""
-        return self.manifest["hash"]
+        found: str = self.manifest["hash"]
+        return found
 
     def __len__(self) -> int:
         return len(self.grid)

@@ -150,14 +150,17 @@ def _run(*, tables: Mapping[str, Any], source: str, stop: str, rng: Any = None, 
     arguments = dict(problem.arguments)
     if stop == "decided":
         arguments["stop"] = regimes.until_decided(_target(problem))
-    return BY_NAME[problem.driver](problem.objective, problem.start, **arguments, progress=False)
+    found: Trajectory = BY_NAME[problem.driver](problem.objective, problem.start, **arguments, progress=False)
+    return found
 
 
 def _target(problem: config.Problem) -> np.ndarray:
-    means = np.atleast_2d(getattr(problem.objective.teacher, "means", np.empty((0, 1)))) if hasattr(problem.objective, "teacher") else []
+    teacher = getattr(problem.objective, "teacher", None)
+    means: Any = [] if teacher is None else np.atleast_2d(getattr(teacher, "means", np.empty((0, 1))))
     if len(means) != 1:
         raise ValueError("stop = \"decided\" is for a single Gaussian target")
-    return means[0]
+    found: np.ndarray = means[0]
+    return found
 
 
 def _check_seeds(tables: Mapping[str, Any], problem: config.Problem, axes: Mapping[str, Any]) -> None:

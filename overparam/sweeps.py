@@ -121,7 +121,7 @@ def _entropy(seed: Any) -> dict[str, Any] | None:
         return None
     try:
         sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-        entropy = sequence.entropy
+        entropy: Any = sequence.entropy
         entropy = [int(one) for one in entropy] if isinstance(entropy, Sequence | np.ndarray) else int(entropy)
         return {"entropy": entropy, "spawn_key": [int(one) for one in sequence.spawn_key]}
     except (TypeError, ValueError):

@@ -105,7 +105,8 @@ class _Components(Frozen, Teacher):
     @property
     def dimension(self) -> int:
         """Dimension d of the space."""
-        return self.means.shape[1]
+        found: int = self.means.shape[1]
+        return found
 
     def sample(self, n: int, rng: Any = None) -> np.ndarray:
         """Return n independent draws.
@@ -131,7 +132,8 @@ class _Components(Frozen, Teacher):
         labels = rng.choice(len(self.weights), size=n, p=self.weights) if len(self.weights) > 1 else 0
         draws = rng.standard_normal((n, self.dimension))
         draws += self.means[labels]
-        return draws
+        found: np.ndarray = draws
+        return found
 
     def responsibilities(self, x: Any) -> np.ndarray:
         r"""Return the probability that x came from component i.
@@ -170,7 +172,8 @@ class _Components(Frozen, Teacher):
             If the last axis of x is not d or an entry is not finite.
         """
         points = check_points(x, self.dimension)
-        return posterior_mean(points, self.means, self.weights) - points
+        found: np.ndarray = posterior_mean(points, self.means, self.weights) - points
+        return found
 
 
 class Gaussian(_Components):
@@ -205,7 +208,7 @@ class Gaussian(_Components):
     [0.5, -1.0]
     """
 
-    def __new__(cls, mean: Any, covariance: Any = None) -> Teacher:
+    def __new__(cls, mean: Any, covariance: Any = None) -> Any:  # a Gaussian, or a CovarianceGaussian
         if covariance is None:
             return super().__new__(cls)
         from overparam.covariance import CovarianceGaussian
@@ -223,7 +226,8 @@ class Gaussian(_Components):
     @property
     def mean(self) -> np.ndarray:
         r"""(d,) array :math:`\mu^*`."""
-        return self.means[0]
+        found: np.ndarray = self.means[0]
+        return found
 
     def at_time(self, t: float) -> Gaussian:
         r"""Return :math:`N(e^{-t}\mu^*, I)`: the Ornstein-Uhlenbeck process keeps the identity covariance.
@@ -351,6 +355,7 @@ def teacher_from_description(description: Mapping[str, Any]) -> Teacher:
     build = TEACHERS[check_choice(description["kind"], "teacher kind", TEACHERS)]
     build = getattr(build, "described", build)
     try:
-        return build(**arguments)
+        found: Teacher = build(**arguments)
+        return found
     except TypeError as error:
         raise ValueError(f"description of a {description['kind']} does not fit: {error}") from None

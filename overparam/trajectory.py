@@ -147,7 +147,7 @@ class Trajectory:
     deviations: np.ndarray
     basis: np.ndarray | None = None
     origin: np.ndarray | None = None
-    log_scales: np.ndarray | None = None
+    log_scales: np.ndarray | Any = None  # None is made an array of zeros
     layout: Layout | None = None
     weights: np.ndarray | None = None
     status: str = "completed"
@@ -186,7 +186,7 @@ class Trajectory:
             **dict.fromkeys(("steps", "times", "loss", "loss_error", "grad_norm", "log_scales"), (records,)),
             "centres": (records, k),
             "origin": (self.d,),
-            "weights": (n,) if np.ndim(self.weights) < 2 else (records, n),
+            "weights": (n,) if self.weights is None or self.weights.ndim < 2 else (records, n),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -224,12 +224,14 @@ class Trajectory:
     @property
     def n(self) -> int:
         """Number of parameter vectors."""
-        return self.deviations.shape[1]
+        found: int = self.deviations.shape[1]
+        return found
 
     @property
     def d(self) -> int:
         """Dimension of the space the parameters live in."""
-        return self.deviations.shape[2] if self.basis is None else self.basis.shape[0]
+        found: int = self.deviations.shape[2] if self.basis is None else self.basis.shape[0]
+        return found
 
     @property
     def params(self) -> Params:
@@ -244,12 +246,14 @@ class Trajectory:
     @property
     def final(self) -> np.ndarray:
         """(n, d) array: the parameters of the last record."""
-        return self.params[-1]
+        found: np.ndarray = self.params[-1]
+        return found
 
     @property
     def final_state(self) -> State:
         """The `State` of the last record."""
-        return self.states[-1]
+        found: State = self.states[-1]
+        return found
 
     @property
     def final_weights(self) -> np.ndarray | None:
@@ -455,7 +459,7 @@ def _built_in(problem: Mapping[str, Any]) -> Any:
     except ImportError:
         return None
     try:
-        return from_description(problem)
+        return from_description(dict(problem))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -187,6 +187,7 @@ def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bo
     beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None],
                         log_scales=np.array([start.log_scale]), observed={}, objective=objective, problem=objective.describe(),
                         status="completed")
+    places: Any
     if "t_end" in trajectory.settings:  # a flow has a tolerance of its own
         places, length = trajectory.times, {"t_end": float(trajectory.times[-1]), "rtol": max(trajectory.settings["rtol"] / factor, 1e-13)}
     else:

@@ -100,8 +100,8 @@ def _check_file(names: list[str], file: str | None, constants: dict[str, Any], a
                 say(f"warning: {name} does not fit: {error}")
     if strangers and "all" in names:  # lemmas about other things than an objective's parameters, most of them
         say(f"{len(strangers)} of {len(chosen)} statements do not fit and were left out:")
-        for name, error in strangers:
-            say(f"{name}: {error}")
+        for name, why in strangers:
+            say(f"{name}: {why}")
     if as_json:
         typer.echo(json.dumps([_jsonable(report.to_dict()) for report in seen], indent=2, allow_nan=False))
     else:
@@ -140,12 +140,11 @@ _COLUMNS = ("statement", "example", "expected", "verdict", "tag", "seconds")
 
 def _check_examples(names: list[str], as_json: bool, confirm: bool) -> None:
     """Print a row for each example as soon as it is known, beneath it what differs."""
+    from overparam import theory
     from overparam._progress import tqdm
 
-    from overparam import theory
-
     examples = [(name, label, example) for name in names for label, example in theory.get(name).examples().items()]
-    widths = [max([len(column), *(len(row[number]) for row in examples)]) for number, column in enumerate(_COLUMNS[:2])]
+    widths = [max([len(column), *(len(str(row[number])) for row in examples)]) for number, column in enumerate(_COLUMNS[:2])]
     widths += [len("undecided"), len("undecided"), len("reconstructed"), len(_COLUMNS[-1])]
     if not as_json:
         typer.echo("  ".join(column.ljust(width) for column, width in zip(_COLUMNS, widths)).rstrip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +41,8 @@ def reproduce(
             import matplotlib.figure  # noqa: F401
             import xarray  # noqa: F401
 
-            result, written = None, []
+            result: Any = None
+            written: list[Any] = []
             try:
                 result = experiments.run(name, **settings)
                 typer.echo(result.summary())

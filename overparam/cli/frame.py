@@ -29,11 +29,12 @@ class Commands(TyperGroup):
     """The commands, whose errors of usage are one line like all others."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        inner: Any = super().main
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return inner(*args, standalone_mode=False, **extra)
         try:
             with _warnings_in_a_line():
-                code = super().main(*args, standalone_mode=False, **extra)
+                code = inner(*args, standalone_mode=False, **extra)
         except (KeyboardInterrupt, typer.Abort):
             say("interrupted: nothing was written")
             code = INTERRUPTED
@@ -56,7 +57,8 @@ def _usage(error: Any) -> str:
         error.possibilities = difflib.get_close_matches(str(error.option_name), error.possibilities, cutoff=0.75)
     text = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
-    return text[:1].lower() + text[1:] + (f"; see '{context.command_path} --help'" if context is not None else "")
+    found: str = text[:1].lower() + text[1:] + (f"; see '{context.command_path} --help'" if context is not None else "")
+    return found
 
 
 @contextmanager

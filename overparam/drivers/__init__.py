@@ -1,6 +1,7 @@
 """Drivers, one file each; all run through `loop.run`. `BY_NAME` is the table that configurations go by."""
 
 from collections.abc import Callable
+from typing import Any
 
 from overparam.drivers.adaptive import adam
 from overparam.drivers.descent import gradient_descent
@@ -12,4 +13,6 @@ from overparam.drivers.momentum import momentum
 __all__ = ["BY_NAME", "adam", "em", "gradient_descent", "gradient_flow", "momentum", "sgd"]
 
 #: What begins a run, by the name that the trajectory carries: called with (objective, params0, **settings).
-BY_NAME: dict[str, Callable] = {function.__name__: function for function in (gradient_descent, gradient_flow, momentum, adam, sgd, em)}
+BY_NAME: dict[str, Callable[..., Any]] = {
+    "gradient_descent": gradient_descent, "gradient_flow": gradient_flow, "momentum": momentum, "adam": adam, "sgd": sgd, "em": em,
+}

@@ -284,4 +284,5 @@ class Chart:
             together = self._coincident and not y[self._z].any()  # nothing has split them yet
             least = 0.0 if self._launched else _SMALL_CENTRE
             return (widest > y[0] - 0.5 and not together) or not least <= unit < 1 / _SMALL_CENTRE
-        return float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0
+        found: bool = float(np.abs(y[self._c]).max()) * np.exp(g[self._widest]) > 4.0
+        return found

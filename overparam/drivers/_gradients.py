@@ -90,8 +90,8 @@ class Gradients:
             return Found(plan, bool(found.centre_grad.any()), found.value, found.centre_grad, found.grad)
         from overparam._core.descent import evaluate
 
-        enter: Any = plan.enter
-        (centre, deviations), (capsule, axes, _), moving = enter(state), plan.compiled, plan.settle(state)[1]
+        split: Any = plan  # one that has a compiled evaluator and a frame of its own
+        (centre, deviations), (capsule, axes, _), moving = split.enter(state), split.compiled, plan.settle(state)[1]
         mean_row, rows = np.empty(len(centre)), np.empty(deviations.shape)
         value = evaluate(capsule, np.ascontiguousarray(centre), np.ascontiguousarray(deviations), 2 if moving else 1, mean_row, rows)
         return Found(plan, moving, value, mean_row @ axes.T if moving else np.zeros(state.k), rows @ axes.T)

@@ -31,7 +31,8 @@ def check_step_size(value: Any) -> float | Callable[[int], float]:
     except ValueError:
         pass  # some compiled functions do not say what they take
     _value(value, 0)
-    return value
+    found: float | Callable[[int], float] = value
+    return found
 
 
 def check_decay(value: Any, name: str) -> float:
@@ -51,7 +52,7 @@ def _value(function: Callable[[int], float], step: int) -> float:
         raise ValueError(f"step_size({step}) must be a finite number not below 0; got {found!r}"[:200]) from None
 
 
-def _name(function: Callable) -> str:
+def _name(function: Callable[..., Any]) -> str:
     """What a file says of a function, which it cannot hold."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     return repr(function)[:200] if name is None else f"{module}.{name}"
@@ -61,12 +62,13 @@ class StepSizes:
     """The step sizes of a run: `given` as :func:`check_step_size` returns it."""
 
     def __init__(self, given: float | Callable[[int], float]) -> None:
-        self._given, self.constant = given, None if callable(given) else given
+        self._given: Any = given
+        self.constant = None if callable(given) else given
         self._step, self._time, self._carry = 0, 0.0, 0.0
 
     def at(self, step: int) -> float:
         """Size of the step from `step` to the next."""
-        return self._given if self.constant is not None else _value(self._given, step)
+        return self.constant if self.constant is not None else _value(self._given, step)
 
     def array(self, step: int, steps: int) -> np.ndarray:
         """(steps,) sizes of the steps from `step` on, or fewer: a part of a long burst."""
@@ -99,7 +101,8 @@ def resumed_step_size(trajectory: Trajectory, given: Any) -> float | Callable[[i
         if given is not None and (callable(given) or given != was):
             raise ValueError(f"step_size of a run that is extended must stay {was!r}, or its times would not fit; got "
                              f"{given!r}. Start a new run from trajectory.final_state instead")
-        return was
+        result: float | Callable[[int], float] = was
+        return result
     if not callable(given):
         raise ValueError(f"step_size of this run is a function ({name}), which is not stored: give it again, "
                          f"extend(steps=..., step_size=function); got {given!r}"[:400])
@@ -107,14 +110,16 @@ def resumed_step_size(trajectory: Trajectory, given: Any) -> float | Callable[[i
     if found != time:
         raise ValueError(f"step_size must be the function of this run ({name}), whose first {step} steps make a flow time of {time!r}; "
                          f"those of the one given make {found!r}. Start a new run from trajectory.final_state instead")
-    return given
+    result = given
+    return result
 
 
 def check_precondition(value: Any) -> str | None:
     """Return ``precondition=``: None or "weights"."""
     if value not in (None, "weights"):
         raise ValueError(f"precondition must be None or 'weights' (gradient rows divided by the student's weights); got {value!r}"[:200])
-    return value
+    found: str | None = value
+    return found
 
 
 def factors_of(objective: Objective, n: int, precondition: str | None) -> np.ndarray | None:
@@ -122,4 +127,5 @@ def factors_of(objective: Objective, n: int, precondition: str | None) -> np.nda
     if precondition is None:
         return None
     weights = np.full(n, 1 / n) if objective.weights is None else np.asarray(objective.weights, dtype=np.float64)
-    return np.divide(1.0, weights, out=np.zeros(n), where=weights > 0)
+    found: np.ndarray | None = np.divide(1.0, weights, out=np.zeros(n), where=weights > 0)
+    return found

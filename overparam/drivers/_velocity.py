@@ -97,7 +97,7 @@ class VelocityStepper(Stepper):
     # --- what the loop asks ------------------------------------------------------------------------------------------
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> int:  # type: ignore[override]  # the loop reads it and never puts it
         """Gradients so far."""
         return self._gradients.evaluations
 
@@ -144,14 +144,16 @@ class VelocityStepper(Stepper):
         step, velocities = self._now
         gradients, sizes, moving = self._gradients, None, plan.settle(state)[1]
         centre, deviations = (np.array(part) for part in plan.enter(state))
-        capsule, axes, box = plan.compiled
+        compiled: Any = plan.compiled  # not None: a quadrature plan has a compiled evaluator
+        capsule, axes, (low, high, least, most) = compiled
         if self._sizes.constant is None:
             sizes = self._sizes.array(step, steps)
             steps = len(sizes)
         turned = None if velocities is None else velocities.split(moving, state.log_scale).turned(axes)
         own = (None, None) if turned is None else (turned.centre, turned.deviations)
-        done, code, _ = burst(capsule, centre, deviations, self._sizes.constant or 0.0, steps, moving, *box, gradients.row_floor,
-                              gradients.value_floor, self.ceiling, sizes, self._factors, self._momentum, self._look_ahead, *own)
+        done, code, _ = burst(capsule, centre, deviations, self._sizes.constant or 0.0, steps, moving, low, high, least, most,
+                              gradients.row_floor, gradients.value_floor, self.ceiling, sizes, self._factors, self._momentum,
+                              self._look_ahead, *own)
         gradients.evaluations += done
         after = plan.leave(state, centre, deviations)
         self._now = step + done, None if turned is None else turned.turned(axes.T).rescaled(state, after)
@@ -169,7 +171,7 @@ class VelocityStepper(Stepper):
             while done < steps and reason is None:
                 point = self._point(state, velocities)
                 found = None if point is None else gradient(point)
-                if found is None or not found.finite:
+                if point is None or found is None or not found.finite:
                     reason = "not_finite"
                 elif found.value > self.ceiling:
                     reason = "diverged"

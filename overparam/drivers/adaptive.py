@@ -10,6 +10,7 @@ import numpy as np
 from overparam._validation import check_positive
 from overparam.drivers._absolute import check_followed, loss_of_differences, remark_on
 from overparam.drivers._gradients import Gradients
+from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_decay, check_step_size, resumed_step_size
 from overparam.drivers.loop import (
     Advance,
@@ -41,7 +42,7 @@ class _Adam(Stepper):
         self._now = step, moments  # one assignment: Ctrl-C must not come between the two
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> int:  # type: ignore[override]  # the loop reads it and never puts it
         """Gradients so far."""
         return self._gradients.evaluations
 
@@ -84,9 +85,10 @@ class _Adam(Stepper):
         return {"moments": {"step": step, "first": first, "second": second}}
 
 
+@one_or_many
 def adam(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, beta1: float = 0.9,
-         beta2: float = 0.999, eps: float = 1e-8, record: Schedule | None = None, stop: Callable | None = None,
-         observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
+         beta2: float = 0.999, eps: float = 1e-8, record: Schedule | None = None, stop: Callable[..., Any] | None = None,
+         observe: dict[str, Callable[..., Any]] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Adam with exact gradients :math:`g=\nabla L(\mu)`, from moments of 0.
 
     At step :math:`\tau=1,2,\dots`, coordinate by coordinate,
@@ -136,14 +138,16 @@ def adam(objective: Objective, params0: Any, *, step_size: float | Callable[[int
     >>> traj.status, round(float(traj.params[1][0, 0]), 6)      # the first step has length step_size
     ('completed', 1.99)
     """
-    settings = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
-                "beta1": check_decay(beta1, "beta1"), "beta2": check_decay(beta2, "beta2"), "eps": check_positive(eps, "eps"),
-                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings: dict[str, Any] = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
+                                "beta1": check_decay(beta1, "beta1"), "beta2": check_decay(beta2, "beta2"),
+                                "eps": check_positive(eps, "eps"),
+                                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                                "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     check_followed(params0, lambda given: _in_full(check_objective(objective), given).deviations, "op.adam",
                    "op.momentum or op.gradient_descent")
-    return for_each_start(_run, objective, params0, **settings)
+    found: Trajectory | list[Trajectory] = for_each_start(_run, objective, params0, **settings)
+    return found
 
 
 def _in_full(objective: Objective, params0: Any) -> State:
@@ -167,11 +171,13 @@ def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int
                          "record": record.describe()}, **options)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None, stop: Callable | None = None,
-            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None,
+            stop: Callable[..., Any] | None = None, observe: dict[str, Callable[..., Any]] | None = None,
+            progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the moments that were reached."""
     stored, step, state = trajectory.settings, int(trajectory.steps[-1]), trajectory.final_state
-    saved, moments = trajectory.continuation.get("moments"), None
+    saved = trajectory.continuation.get("moments")
+    moments: Any = None
     if step > 0:
         if saved is None or saved["step"] != step:
             raise ValueError(f"this run cannot be extended from step {step}: the moments that were kept are those of step "

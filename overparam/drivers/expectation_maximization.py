@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_array, check_positive, check_weights
+from overparam.drivers._overloads import one_or_many
 from overparam.drivers.descent import _Descent
 from overparam.drivers.loop import (
     Advance,
@@ -43,7 +44,7 @@ _LOST = np.finfo(np.float64).tiny / np.finfo(np.float64).eps  # a share below ha
 class _Student(State):
     """A state with its mixture weights, which travel together: Ctrl-C never finds one moved without the other."""
 
-    weights: np.ndarray | None = None
+    weights: np.ndarray | Any = None  # always given: None is there since fields without a default cannot follow State's
 
 
 class _Maximization(Stepper):
@@ -54,8 +55,8 @@ class _Maximization(Stepper):
         self._planner = objective
         if isinstance(objective.rule, Auto):
             self._planner = objective.with_rule(objective.rule.sparing(_RESERVE))
-        self._plan: Plan | None = None
-        self._weights: np.ndarray | None = None  # those that the plan was made or renewed for
+        self._plan: Plan | Any = None
+        self._weights: np.ndarray | Any = None  # those that the plan was made or renewed for
         self._lost: set[int] = set()
         self._without = np.flatnonzero(weights0 == 0)
         self.evaluations = 0
@@ -85,7 +86,7 @@ class _Maximization(Stepper):
         return bool((there == (state.weights > 0)).all() and moved[there].max() <= _DRIFT * moved[there].min()
                     and self._plan.covers(state))
 
-    def look(self, state: _Student) -> Evaluation:
+    def look(self, state: Any) -> Evaluation:  # all states here are _Student
         self.evaluations += 1
         plan = self._plan if self._serves(state) else self._renewed(state)
         if not np.array_equal(self._weights, state.weights):
@@ -96,7 +97,7 @@ class _Maximization(Stepper):
                 return found
         return self._made(state).evaluate(state)
 
-    def rough_look(self, state: _Student) -> Evaluation:
+    def rough_look(self, state: Any) -> Evaluation:
         return by_sampling(self._objective.with_weights(state.weights), state)
 
     def _shares(self, state: _Student) -> Shares:
@@ -109,7 +110,7 @@ class _Maximization(Stepper):
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def advance(self, state: _Student, steps: int) -> Advance:
+    def advance(self, state: Any, steps: int) -> Advance:
         for done in range(steps):
             with np.errstate(over="ignore", invalid="ignore"):
                 found = self._shares(state)
@@ -151,8 +152,9 @@ class _Maximization(Stepper):
     def time(self, step: int) -> float:
         return float(step) if self._step_size is None else step * self._step_size
 
-    def weights_of(self, state: _Student) -> np.ndarray:
-        return state.weights
+    def weights_of(self, state: Any) -> np.ndarray:
+        weights: np.ndarray = state.weights
+        return weights
 
     def remark(self) -> str:
         return "; ".join(filter(None, (_weightless(self._without), self._lost_in_words())))
@@ -197,9 +199,10 @@ class _FixedWeights(_Descent):
         return "; ".join(filter(None, (super().remark(), _weightless(self._without), idle)))
 
 
+@one_or_many
 def em(objective: KLDivergence, params0: Any, *, weights0: Any = None, steps: int, step_size: float | None = None,
-       update_weights: bool = True, record: Schedule | None = None, stop: Callable | None = None,
-       observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
+       update_weights: bool = True, record: Schedule | None = None, stop: Callable[..., Any] | None = None,
+       observe: dict[str, Callable[..., Any]] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Expectation maximisation of a mixture of identity-covariance Gaussians: population EM, or EM on a data set.
 
     With :math:`w_i` the responsibilities and expectations under the teacher, all at the parameters before the step,
@@ -267,11 +270,13 @@ def em(objective: KLDivergence, params0: Any, *, weights0: Any = None, steps: in
         raise ValueError(f"update_weights must be True or False; got {update_weights!r}"[:300])
     if weights0 is not None:
         objective = objective.with_weights(check_weights(weights0, len(check_array(weights0, "weights0", ndim=1)), "weights0"))
-    settings = {"step_size": None if step_size is None else check_positive(step_size, "step_size"), "steps": check_steps(steps),
-                "update_weights": bool(update_weights), "record": check_schedule(log_spaced(200) if record is None else record),
-                "stop": check_stop(stop), "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings: dict[str, Any] = {"step_size": None if step_size is None else check_positive(step_size, "step_size"),
+                                "steps": check_steps(steps), "update_weights": bool(update_weights),
+                                "record": check_schedule(log_spaced(200) if record is None else record),
+                                "stop": check_stop(stop), "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
-    return for_each_start(_run, objective, params0, **settings)
+    found: Trajectory | list[Trajectory] = for_each_start(_run, objective, params0, **settings)
+    return found
 
 
 def _run(objective: KLDivergence, params0: Any, *, step_size: float | None, update_weights: bool, steps: int, record: Schedule,
@@ -292,8 +297,8 @@ def _run(objective: KLDivergence, params0: Any, *, step_size: float | None, upda
                          "record": record.describe()}, **options)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, record: Schedule | None = None, stop: Callable | None = None,
-            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+def _resume(trajectory: Trajectory, *, steps: int, record: Schedule | None = None, stop: Callable[..., Any] | None = None,
+            observe: dict[str, Callable[..., Any]] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps from the last means and weights."""
     stored = trajectory.settings
     return _run(trajectory.objective, trajectory.final_state, weights=trajectory.final_weights, step_size=stored["step_size"],

@@ -12,6 +12,7 @@ import numpy as np
 
 from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers._chart import Chart, Opened
+from overparam.drivers._overloads import one_or_many
 from overparam.drivers.loop import (
     Advance,
     Stepper,
@@ -47,13 +48,14 @@ class _Flow(Stepper):
         self._objective, self._rtol, self._most = objective, rtol, most
         self._times, self._logs = times, np.log1p(times)
         self._tol = getattr(getattr(objective, "rule", None), "tol", None)
-        self._plan: Plan | None = None  # under which the integrator works
+        self._plan: Plan | Any = None  # under which the integrator works
         self._record_plan: Plan | None = None  # of records that it does not serve: they lie a little behind
         self._speed, self._least = 0.0, 0.0  # of the deviations, and below which the plan is looked at again
         self._frame: np.ndarray | None = None
-        self._solver = self._last = None  # of what comes next, and (solver, chart) of the last step
+        self._solver: Any = None  # of what comes next
+        self._last: Any = None  # (solver, chart, logarithmic time where it began) of the last step
         self._motion: Any = None  # the compiled slope of the chart under the plan, where there is one
-        self._reached: tuple[float, State | None] | None = None  # logarithmic time, and the state where it was asked for
+        self._reached: tuple[float, State | None] | Any = None  # logarithmic time, and the state where it was asked for
         self._opening = _OPENING  # length of the first step to try next where an integrator cannot begin
         self._first: float | None = None  # length of the next integrator's first step, where it is known
         self._taken, self._record = first_step, 0
@@ -253,7 +255,7 @@ class _Flow(Stepper):
             self._plan_ahead(solver.y, state)
             settled, moving = self._plan.settle(state)
             same = moving == chart.moving and (moving or np.array_equal(settled.centre, chart.template.centre)) \
-                and np.array_equal(_moving_rows(self._plan), chart.rows)
+                and np.array_equal(_moving_rows(self._plan), chart.rows)  # type: ignore[arg-type]  # equal for None, too
             if same and not self._agree(old, self._plan, solver.y, state):
                 self._plan, self._solver, self._first = None, None, (solver.t - solver.t_old) / 4
                 return  # the step is taken again from where it began, under a plan made there
@@ -309,8 +311,10 @@ def _frame_along(centre: np.ndarray) -> np.ndarray:
     return np.linalg.qr(np.column_stack([centre / length, np.eye(k)]))[0][:, :k]
 
 
+@one_or_many
 def gradient_flow(objective: Objective, params0: Any, *, t_end: float, rtol: float = 1e-8, record: Schedule | None = None,
-                  stop: Callable | None = None, observe: dict[str, Callable] | None = None, max_evaluations: int = 2_000_000,
+                  stop: Callable[..., Any] | None = None, observe: dict[str, Callable[..., Any]] | None = None,
+                  max_evaluations: int = 2_000_000,
                   progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Gradient flow :math:`\dot\mu_i=-\nabla_{\mu_i}L(\mu)`, the limit of gradient descent for :math:`\eta\to0`, :math:`t=\eta\tau`.
 
@@ -358,12 +362,15 @@ def gradient_flow(objective: Objective, params0: Any, *, t_end: float, rtol: flo
     >>> flow.status, round(float(flow.loss[-1] * 64 * 1e20 / 9), 4)      # the law L = n^2 / (64 t^2)
     ('completed', 1.0)
     """
-    settings = {"t_end": check_positive(t_end, "t_end"), "rtol": check_real(rtol, "rtol", minimum=_LEAST_RTOL, maximum=_MOST_RTOL),
-                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "max_evaluations": check_integer(max_evaluations, "max_evaluations", minimum=1),
-                "progress": check_progress(progress)}
+    settings: dict[str, Any] = {"t_end": check_positive(t_end, "t_end"),
+                                "rtol": check_real(rtol, "rtol", minimum=_LEAST_RTOL, maximum=_MOST_RTOL),
+                                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                                "observe": check_observe(observe),
+                                "max_evaluations": check_integer(max_evaluations, "max_evaluations", minimum=1),
+                                "progress": check_progress(progress)}
     settings["record"].times(settings["t_end"])  # too many records are refused here, before any work
-    return for_each_start(_flow, objective, params0, **settings)
+    found: Trajectory | list[Trajectory] = for_each_start(_flow, objective, params0, **settings)
+    return found
 
 
 def _flow(objective: Objective, params0: Any, *, t_end: float, rtol: float, record: Schedule, max_evaluations: int, first_step: int = 0,
@@ -375,8 +382,8 @@ def _flow(objective: Objective, params0: Any, *, t_end: float, rtol: float, reco
 
 
 def _resume(trajectory: Trajectory, *, t_end: float | None = None, steps: Any = None, rtol: float | None = None,
-            record: Schedule | None = None, max_evaluations: int | None = None, stop: Callable | None = None,
-            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+            record: Schedule | None = None, max_evaluations: int | None = None, stop: Callable[..., Any] | None = None,
+            observe: dict[str, Callable[..., Any]] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on to a later flow time; settings that are not given stay."""
     if steps is not None or t_end is None:
         raise ValueError("a gradient flow is extended to a flow time: trajectory.extend(t_end=...)")

@@ -11,6 +11,7 @@ import numpy as np
 from overparam._validation import check_choice, check_integer, check_rng
 from overparam.data_sets import DataSet
 from overparam.drivers._absolute import check_followed, loss_of_differences, remark_on
+from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers.loop import (
     Advance,
@@ -24,7 +25,6 @@ from overparam.drivers.loop import (
     steps_to_record,
 )
 from overparam.objectives.base import Evaluation, Objective
-from overparam.objectives.expectation import Expectation
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
@@ -77,7 +77,7 @@ class _Epochs(_Batches):
     A batch of b of the M nodes has their node weights times M/b: in the mean over orders, value and gradient are those of the data set.
     """
 
-    def __init__(self, objective: Expectation, batch_size: int, rng: np.random.Generator, position: int = 0) -> None:
+    def __init__(self, objective: Any, batch_size: int, rng: np.random.Generator, position: int = 0) -> None:  # an Expectation of data
         data, weights = objective.teacher, objective.weights
         self._objective, self._batch_size, self._rng = objective, batch_size, rng
         self._x, self._q, self._targets = data.nodes, data.node_weights, data.targets
@@ -99,11 +99,13 @@ class _Epochs(_Batches):
         present = weights > 0
         targets = None if self._targets is None else self._targets[some]
         sums = self._objective.data_sums(self._x[some], self._q[some] * (len(self._x) / len(some)), targets, weights[present])
-        return sums.evaluation(params, present, False)
+        found: Evaluation = sums.evaluation(params, present, False)
+        return found
 
     def look(self, state: State) -> Evaluation:
         """On all nodes: exact."""
-        return self._objective.plan(state).evaluate(state)
+        found: Evaluation = self._objective.plan(state).evaluate(state)
+        return found
 
     def stored(self) -> dict[str, Any]:
         return {"rng": self._before, "position": self._position}
@@ -170,7 +172,8 @@ def _stored(rng: np.random.Generator) -> dict[str, Any]:
             return {key: plain(entry) for key, entry in value.items()}
         return value.tolist() if isinstance(value, np.ndarray) else value
 
-    return plain(rng.bit_generator.state)
+    found: dict[str, Any] = plain(rng.bit_generator.state)
+    return found
 
 
 def _restored(stored: dict[str, Any]) -> np.random.Generator:
@@ -180,9 +183,10 @@ def _restored(stored: dict[str, Any]) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
+@one_or_many
 def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, batch_size: int, rng: Any = None,
-        batches: str = "fresh", precondition: str | None = None, record: Schedule | None = None, stop: Callable | None = None,
-        observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
+        batches: str = "fresh", precondition: str | None = None, record: Schedule | None = None, stop: Callable[..., Any] | None = None,
+        observe: dict[str, Callable[..., Any]] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Gradient descent on minibatches: :math:`\mu_i \leftarrow \mu_i - \eta\,\hat\nabla_{\mu_i}L(\mu)`, in full coordinates.
 
     The gradient is that of the loss on `batch_size` draws at every step: new ones from the teacher, or the next ones of a data set that is
@@ -246,14 +250,15 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
     if check_choice(batches, "batches", ("fresh", "epochs")) == "epochs" and not isinstance(getattr(objective, "teacher", None), DataSet):
         raise ValueError(f"batches='epochs' needs an objective over an op.DataSet, which there is one pass after another through; got "
                          f"{objective!r}"[:300])
-    settings = {"attributes": {"seed": seed}, "step_size": check_step_size(step_size), "steps": check_steps(steps),
-                "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng, "batches": batches,
-                "precondition": check_precondition(precondition),
-                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings: dict[str, Any] = {"attributes": {"seed": seed}, "step_size": check_step_size(step_size), "steps": check_steps(steps),
+                                "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng, "batches": batches,
+                                "precondition": check_precondition(precondition),
+                                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                                "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     check_followed(params0, _rows, "op.sgd", "op.gradient_descent or op.momentum")
-    return for_each_start(_run, objective, params0, **settings)
+    found: Trajectory | list[Trajectory] = for_each_start(_run, objective, params0, **settings)
+    return found
 
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, batch_size: int,
@@ -281,8 +286,9 @@ def _rows(given: State) -> np.ndarray:
     return given.expand(given.coordinates)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None, stop: Callable | None = None,
-            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None,
+            stop: Callable[..., Any] | None = None, observe: dict[str, Callable[..., Any]] | None = None,
+            progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the same streams of random numbers."""
     stored, saved = trajectory.settings, trajectory.continuation
     return _run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_decay, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers._velocity import VelocityStepper, resumed_velocities
 from overparam.drivers.loop import check_progress, check_steps, check_stop, for_each_start, run, start_of, steps_to_record
@@ -16,9 +17,11 @@ from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, c
 __all__ = ["momentum"]
 
 
+@one_or_many
 def momentum(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, momentum: float = 0.9,
-             nesterov: bool = False, precondition: str | None = None, record: Schedule | None = None, stop: Callable | None = None,
-             observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
+             nesterov: bool = False, precondition: str | None = None, record: Schedule | None = None,
+             stop: Callable[..., Any] | None = None, observe: dict[str, Callable[..., Any]] | None = None,
+             progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Descent with momentum and exact gradients, from rest (:math:`v=0`).
 
     .. math:: v\leftarrow\beta v-\eta\,\nabla L(\mu)\;\text{ (heavy ball)}\quad\text{or}\quad
@@ -68,13 +71,14 @@ def momentum(objective: Objective, params0: Any, *, step_size: float | Callable[
     """
     if not isinstance(nesterov, (bool, np.bool_)):
         raise ValueError(f"nesterov must be True or False; got {nesterov!r}"[:200])
-    settings = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
-                "momentum": check_decay(momentum, "momentum"), "nesterov": bool(nesterov),
-                "precondition": check_precondition(precondition),
-                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings: dict[str, Any] = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
+                                "momentum": check_decay(momentum, "momentum"), "nesterov": bool(nesterov),
+                                "precondition": check_precondition(precondition),
+                                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                                "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
-    return for_each_start(_run, objective, params0, **settings)
+    found: Trajectory | list[Trajectory] = for_each_start(_run, objective, params0, **settings)
+    return found
 
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, momentum: float, nesterov: bool,
@@ -88,8 +92,9 @@ def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int
                          "precondition": precondition, "record": record.describe()}, **options)
 
 
-def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None, stop: Callable | None = None,
-            observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None,
+            stop: Callable[..., Any] | None = None, observe: dict[str, Callable[..., Any]] | None = None,
+            progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the velocity that was reached."""
     stored, saved = trajectory.settings, trajectory.continuation
     return _run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),

@@ -26,4 +26,5 @@ def polygon(m: int, separation: float) -> GaussianMixture:
 
 def nearest(params: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Index of the nearest mean for each row of `params`."""
-    return np.linalg.norm(params[:, None] - means, axis=-1).argmin(axis=1)
+    found: np.ndarray = np.linalg.norm(params[:, None] - means, axis=-1).argmin(axis=1)
+    return found

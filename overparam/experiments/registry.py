@@ -25,14 +25,14 @@ class Entry:
 
     function: Experiment
     check: Callable[..., object] | None = None
-    result: type[ExperimentResult] = ExperimentResult
+    result: type[Any] = ExperimentResult
 
 
 _EXPERIMENTS: dict[str, Entry] = {}
 
 
 def register(name: str, *, check: Callable[..., object] | None = None,
-             result: type[ExperimentResult] = ExperimentResult) -> Callable[[Experiment], Experiment]:
+             result: type[Any] = ExperimentResult) -> Callable[[Experiment], Experiment]:
     """Make a function an experiment: ``@register("paper.figure")``.
 
     The function takes settings, each with a default, and returns an :class:`~overparam.experiments.ExperimentResult`. The first

@@ -59,7 +59,8 @@ class Run:
     @property
     def farthest(self) -> np.ndarray:
         """(T,) distance of the farthest parameter."""
-        return self.distances.max(axis=1)
+        found: np.ndarray = self.distances.max(axis=1)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def checked(n: Any, d: Any, M: Any, scale: Any, t_end: Any, threshold: Any, seed
             "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2), "records": check_integer(records, "records", minimum=10)}
 
 
-def follow(losses: Mapping[str, type[Objective]], starts: Mapping[str, Start], settings: dict[str, Any], progress: bool | None,
+def follow(losses: Mapping[str, Callable[..., Objective]], starts: Mapping[str, Start], settings: dict[str, Any], progress: bool | None,
            finish: Callable[[Run], Any] = lambda run: run) -> tuple[tuple[Any, ...], str]:
     """Flow from every start on every loss of a standard Gaussian at the origin.
 

@@ -71,9 +71,15 @@ class AveragedPlan(Plan):
 
     # --- planning ----------------------------------------------------------------------------------------------------
 
+    _axes: np.ndarray
+    _plans: list[Any]  # QuadraturePlan or FarPlan
+    _evaluator: Any  # both None where terms have frames of their own
+    _box: Any
+
     def _make(self, state: State, rule: Rule, previous: AveragedPlan | None, roomy: bool) -> None:
         """Plans of all terms in the frame."""
-        states, olds = self._scales_of(state), [None] * len(self._terms.scales) if previous is None else previous._plans
+        states = self._scales_of(state)
+        olds: list[Any] = [None] * len(self._terms.scales) if previous is None else previous._plans
         self._row_floor, self._value_floor = np.zeros(state.n), 0.0
         if not isinstance(rule, Auto):
             self._plans = self._made(states, [rule] * len(states), olds, roomy)
@@ -283,7 +289,8 @@ class AveragedPlan(Plan):
         from overparam._core.descent import REASONS, burst
 
         centre, deviations = (part.copy() for part in self.enter(state))
-        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, *self._box,
+        low, high, least, most = self._box
+        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, low, high, least, most,
                                   self._row_floor, self._value_floor, ceiling)
         reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
         return Burst(replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T), done, reason, value)
@@ -303,8 +310,8 @@ def _permutes(plan: Plan) -> bool:
     return bool((np.count_nonzero(plan.axes, axis=0) == 1).all() and (plan.axes.sum(axis=0) == 1).all())
 
 
-def _sampled(plan: Plan) -> bool:
-    return (plan.part.inner if isinstance(plan, FarPlan) else plan)._layout.sampled
+def _sampled(plan: Any) -> bool:
+    return bool((plan.part.inner if isinstance(plan, FarPlan) else plan)._layout.sampled)
 
 
 def _moves(plan: Plan) -> bool:

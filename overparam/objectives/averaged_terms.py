@@ -39,7 +39,8 @@ class _Share(Auto):
         return super().layout(replace(frame, known=known), None if probe is None else lambda layout: self._of_the_sum(probe(layout)))
 
     def _of_the_sum(self, demand: Demand) -> Demand:
-        return replace(demand, magnitudes=self._magnitudes)
+        magnitudes: Any = self._magnitudes  # not None: a plan of the sum is what asks for this
+        return replace(demand, magnitudes=magnitudes)
 
     def _coarse(self, frame: Frame) -> Layout:
         if frame.rank == 0:
@@ -82,7 +83,8 @@ class Terms:
     @property
     def factors(self) -> np.ndarray:
         """(K,) what a term's gradient row counts in the sum's: the chain rule."""
-        return self.weights * self.scales
+        found: np.ndarray = self.weights * self.scales
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class Seen:
 
     @classmethod
     def of(cls, plan: Plan, state: State) -> Seen:
-        inner = plan.part.inner if isinstance(plan, FarPlan) else plan
+        inner: Any = plan.part.inner if isinstance(plan, FarPlan) else plan
         demand = inner._probed[3]
         floors = demand.floors
         if not inner._moving:
@@ -162,4 +164,5 @@ def norms(rows: Any) -> np.ndarray:
     rows = np.asarray(rows)
     largest = np.abs(rows).max(axis=-1)
     unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-    return unit * np.linalg.norm(rows / unit[..., None], axis=-1)
+    found: np.ndarray = unit * np.linalg.norm(rows / unit[..., None], axis=-1)
+    return found

@@ -64,8 +64,8 @@ class Evaluation:
     grad: np.ndarray
     value_error: float
     grad_error: np.ndarray
-    bounds: Bounds | None = None
-    replicates: np.ndarray | None = None
+    bounds: Bounds | Any = None  # None for some plans, which those who read it know
+    replicates: np.ndarray | Any = None
 
     @property
     def sampled(self) -> bool:
@@ -75,7 +75,8 @@ class Evaluation:
     @property
     def rows(self) -> np.ndarray:
         """(n, k) gradient rows."""
-        return self.centre_grad + self.grad
+        found: np.ndarray = self.centre_grad + self.grad
+        return found
 
     @property
     def grad_norm(self) -> float:
@@ -134,7 +135,8 @@ class Estimate:
             from scipy.special import stdtrit
 
             quantile = float(stdtrit(self.replicates - 1, (1 + level) / 2))
-            value, grad = quantile * self.value_error, quantile * self.component_error
+            spread: Any = self.component_error  # which sampled rules have
+            value, grad = quantile * self.value_error, quantile * spread
         return (self.value - value, self.value + value), (self.grad - grad, self.grad + grad)
 
     def _repr_html_(self) -> str:
@@ -191,11 +193,13 @@ class Plan(ABC):
 
         def column(unit: np.ndarray) -> np.ndarray:
             rows = [self.evaluate(state.moved(state.centre, state.deviations + m * step * unit)).rows for m in (1, -1, 2, -2)]
-            return (8 * (rows[0] - rows[1]) - (rows[2] - rows[3])) / (12 * step)
+            found: np.ndarray = (8 * (rows[0] - rows[1]) - (rows[2] - rows[3])) / (12 * step)
+            return found
 
         size, shape = state.n * state.k, (state.n, state.k)
         columns = np.stack([column(unit.reshape(shape)).ravel() for unit in np.eye(size)])
-        return ((columns + columns.T) / 2).reshape(2 * shape)
+        found: np.ndarray = ((columns + columns.T) / 2).reshape(2 * shape)
+        return found
 
     def settle(self, state: State) -> tuple[State, bool]:
         """The same parameters split into centre and deviations as this plan moves them, and whether the centre moves on its own."""
@@ -317,7 +321,8 @@ class Objective(ABC):
             return np.zeros_like(direction)
         step = _DIFFERENCE * (1 + np.abs(params).max()) / size
         near, far = ((self.grad(params + m * step * direction) - self.grad(params - m * step * direction)) for m in (1, 2))
-        return (8 * near - far) / (12 * step)
+        found: np.ndarray = (8 * near - far) / (12 * step)
+        return found
 
     def hessian(self, params: Any) -> np.ndarray:
         """Hessian at `params`, of shape ``(*params.shape, *params.shape)`` and symmetric.
@@ -334,7 +339,8 @@ class Objective(ABC):
             raise ValueError("a Hessian is written out for real parameters only; use hvp(params, direction), which takes complex ones")
         check_hessian_size(params.size)
         columns = np.stack([self.hvp(params, unit.reshape(params.shape)).ravel() for unit in np.eye(params.size)])
-        return ((columns + columns.T) / 2).reshape(2 * params.shape)
+        found: np.ndarray = ((columns + columns.T) / 2).reshape(2 * params.shape)
+        return found
 
     def estimate(self, params: Any) -> Estimate:
         """Value and gradient with their errors; never raises for accuracy."""

@@ -34,7 +34,7 @@ class ClosedFormPlan(Plan):
     def __init__(self, evaluator: Any, bound: Callable[[np.ndarray, float, np.ndarray], Bounds]) -> None:
         self._capsule, self._bound = evaluator.capsule, bound
         wide = np.full(evaluator.k, np.inf)
-        self._box = np.stack([-wide, wide, -wide, wide])
+        self._box: Any = np.stack([-wide, wide, -wide, wide])
 
     def evaluate(self, state: State) -> Evaluation:
         coordinates = np.ascontiguousarray(state.coordinates)
@@ -65,7 +65,8 @@ class ClosedFormPlan(Plan):
         from overparam._core.descent import REASONS, burst
 
         centre, deviations = np.zeros(state.k), np.array(state.coordinates)
-        done, code, value = burst(self._capsule, centre, deviations, step_size, steps, False, *self._box, np.zeros(state.n), -np.inf,
-                                  ceiling)
+        low, high, least, most = self._box
+        done, code, value = burst(self._capsule, centre, deviations, step_size, steps, False, low, high, least, most, np.zeros(state.n),
+                                  -np.inf, ceiling)
         reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged"}.get(code, "not_finite")
         return Burst(state.moved(centre, deviations), done, reason, value)

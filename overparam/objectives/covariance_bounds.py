@@ -118,7 +118,8 @@ class Whitened:
 
     def spreads(self, deviations: np.ndarray) -> np.ndarray:
         """(leading,) extents of the whitened `deviations` (n, k)."""
-        return np.ptp(deviations @ self.root[:, :self.leading], axis=0)
+        found: np.ndarray = np.ptp(deviations @ self.root[:, :self.leading], axis=0)
+        return found
 
 
 def _columns(shape: Covariance, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -222,20 +223,23 @@ class Factors:
         a = a[None]
         grow = self.second_rise[:, axis].reshape(-1, *(1,) * (a.ndim - 1))
         shape = grow.shape
-        return _SAFETY * self.mass.reshape(shape) * (self.first.reshape(shape) + a * self.first_rise[axis]) \
-            * (self.second.reshape(shape) + a * grow)
+        found: np.ndarray = _SAFETY * self.mass.reshape(shape) * (self.first.reshape(shape) + a * self.first_rise[axis]) \
+                         * (self.second.reshape(shape) + a * grow)
+        return found
 
     @property
     def whole(self) -> np.ndarray:
         """(q,) bound on the integrals themselves."""
-        return _SAFETY * self.mass * self.first * self.second
+        found: np.ndarray = _SAFETY * self.mass * self.first * self.second
+        return found
 
 
 def _apart(points: np.ndarray) -> np.ndarray:
     """(n,) largest distance of each of `points` (n, k) from another; for very many of them an upper bound."""
     if len(points) > 256:
         return np.full(len(points), 2 * np.linalg.norm(points - points.mean(axis=0), axis=1).max())
-    return np.linalg.norm(points[:, None] - points, axis=-1).max(axis=1)
+    found: np.ndarray = np.linalg.norm(points[:, None] - points, axis=-1).max(axis=1)
+    return found
 
 
 def _strip(step: float, spread: float, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -267,7 +271,8 @@ def strip_error(rule: int | float, spread: float, factors: Factors, axis: int) -
         return np.zeros(len(factors.mass))  # quadratic in z: two nodes are exact
     a, log_part = _heights(rule, spread, factors.power, factors.weighted)
     with np.errstate(over="ignore", under="ignore", divide="ignore"):  # a weight below float64's range asks for nothing
-        return np.exp(log_part + np.log(factors.on(axis, a))).min(axis=1)
+        found: np.ndarray = np.exp(log_part + np.log(factors.on(axis, a))).min(axis=1)
+        return found
 
 
 def trusted(rule: int | float, spread: float, weighted: bool, axes: int) -> bool:
@@ -328,7 +333,8 @@ def edges_error(envelopes: Envelopes, factors: Factors, axis: int, side: int, ed
     if not factors.weighted:
         zeroth, one, two = (theta * part for part in _tails((side * edges)[:, None], step))
         return factors.mass * _against(factors.parts, 0.0, rest, zeroth, one, two), np.zeros((len(edges), len(envelopes.params)))
-    points = np.repeat(modes[None], 2 * len(edges), axis=0)
+    known: Any = modes  # given where weights count
+    points = np.repeat(known[None], 2 * len(edges), axis=0)
     points[len(edges):, :, axis] = edges[:, None]
     centres, peaks = envelopes.envelopes(points)
     scale = theta * np.exp(np.minimum(peaks, 700.0))
@@ -357,12 +363,15 @@ def _against(parts: tuple[Any, Any, Any, Any], away: Any, rest: float, zeroth: n
     """Sums of the two factors against envelopes `away` from 0, the others' mean square being `rest`."""
     f0, f1, g0, g1 = parts
     near, tall = f0 + f1 * away, g0 + g1 * away
-    return near * tall * zeroth + (near * g1 + tall * f1) * (one + np.sqrt(rest) * zeroth) + 2 * f1 * g1 * (two + rest * zeroth)
+    found: np.ndarray
+    found = near * tall * zeroth + (near * g1 + tall * f1) * (one + np.sqrt(rest) * zeroth) + 2 * f1 * g1 * (two + rest * zeroth)
+    return found
 
 
 def offsets_of(centre: np.ndarray, deviations: np.ndarray, weights: np.ndarray) -> np.ndarray:
     r"""(n,) logits :math:`b_i` of :math:`\mu_i=m+c+\delta_i` at x = m."""
-    return np.log(weights) - deviations @ centre - (deviations**2).sum(axis=1) / 2
+    found: np.ndarray = np.log(weights) - deviations @ centre - (deviations**2).sum(axis=1) / 2
+    return found
 
 
 def envelopes_at(white: Whitened, centre: np.ndarray, deviations: np.ndarray, weights: np.ndarray) -> Envelopes:

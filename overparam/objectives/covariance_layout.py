@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,8 @@ def simplex(m: int) -> np.ndarray:
     for column in range(m):
         helmert[:column + 1, column], helmert[column + 1, column] = 1.0, -(column + 1.0)
         helmert[:, column] /= np.sqrt((column + 1) * (column + 2))
-    return np.sqrt(m + 1) * helmert
+    found: np.ndarray = np.sqrt(m + 1) * helmert
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +171,8 @@ def _design(rule: Auto, spreads: np.ndarray, squares: int, envelopes: Envelopes,
     if roomy:
         for axis in range(k):
             if axis not in wide:
-                high[axis] = rooms(rules[axis], float(high[axis]), factors, axis, k, share)
-    modes = envelopes.modes() if wide else None
+                high[axis] = rooms(int(rules[axis]), float(high[axis]), factors, axis, k, share)
+    modes: Any = envelopes.modes() if wide else None
     steps = np.array([one if isinstance(one, float) else 0.0 for one in rules] + [0.0] * squares)
     axes: list[Axis] = []
     for axis, one in enumerate(rules):
@@ -187,7 +189,7 @@ def _design(rule: Auto, spreads: np.ndarray, squares: int, envelopes: Envelopes,
             ends.append(end + side * (0.1 + 0.12 * high[axis] if roomy else 0.0))  # modes move about as far as the means
         if (ends[1] - ends[0]) / one > rule.max_nodes:
             raise _too_hard(rule, (ends[1] - ends[0]) / one, spreads)
-        axes.append(trapezoid_axis(*ends, one))
+        axes.append(trapezoid_axis(ends[0], ends[1], one))
     count = (squares + 1) * float(np.prod([float(axis.order) for axis in axes]))
     if roomy and k > 2 and _MOST_IN_RUNS < count <= rule.max_nodes:
         raise _too_hard(rule, count, spreads, run=True)

@@ -28,7 +28,7 @@ class AgainstCovariance(Expectation):
     """
 
     takes_covariance: ClassVar[bool] = True
-    _known_shape: tuple | None = None
+    _known_shape: tuple[Any, ...] | None = None
 
     @property
     def _wide(self) -> bool:
@@ -47,7 +47,7 @@ class AgainstCovariance(Expectation):
         with np.errstate(over="ignore", invalid="ignore"):
             return closed_state(reduce_state(state, self.teacher.mean[None]), self.teacher.shape)
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True, **reserve: float) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | Any = None, roomy: bool = True, **reserve: float) -> Any:
         if not self._wide:
             return super()._plan_with(state, rule, previous, roomy, **reserve)
         shape, outside = self._inside(state)

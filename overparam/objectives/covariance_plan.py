@@ -85,7 +85,7 @@ class CovariancePlan(Plan):
         pad = 0.2 * np.ptp(params, axis=0) + 0.05 * np.abs(params).max() + 0.01 if self._nodes.wide else np.full(state.k, np.inf)
         self._low, self._high = params.min(axis=0) - pad, params.max(axis=0) + pad
         self._reduced = state.basis is not None
-        self._remake = lambda at, other: CovariancePlan(at, shape, outside, weights, other, roomy=False)
+        self._remake: Any = lambda at, other: CovariancePlan(at, shape, outside, weights, other, roomy=False)
         self.nodes = self._nodes.size
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._nodes.sampled else rule)
 
@@ -251,7 +251,8 @@ class CovariancePlan(Plan):
         if not self._turn(deviations):
             found = self._remake(state, self._rule).evaluate(state)
             mean_row, rows = (found.rows.mean(axis=0), found.rows) if self._moving else (np.zeros(state.k), found.rows)
-            return replace(found, centre_grad=mean_row, grad=rows - mean_row)
+            result: Evaluation = replace(found, centre_grad=mean_row, grad=rows - mean_row)
+            return result
         with np.errstate(over="ignore", invalid="ignore"):
             found, known, slopes = self._find(centre, deviations)
             rounded = self._rounding(centre, deviations, known, slopes)
@@ -283,7 +284,8 @@ class CovariancePlan(Plan):
         mass = np.append(np.full(len(factors.mass) - 1, 2.0), 1.0)
         summed = mass * (first0 * second0 * q.sum() + (first0 * second1 + first1 * second0) * (q @ lengths)
                          + first1 * second1 * (q @ lengths**2))
-        return mass * factors.first * factors.second + summed
+        found: np.ndarray = mass * factors.first * factors.second + summed
+        return found
 
     def _rounding(self, centre: np.ndarray, deviations: np.ndarray, known: Found, slopes: np.ndarray) -> np.ndarray:
         """(q,) bound on rounding: that of the identity, and what roots and inverses of a full matrix are off by."""
@@ -304,7 +306,8 @@ class CovariancePlan(Plan):
         lost = epsilon * (factor * known.scales + off * reach * slopes)
         omega = float(np.linalg.norm(centre + deviations, axis=1).max()) + pull * reach
         lost[:-1] += 2 * n * _FLUSHED * omega * (1 + np.linalg.norm(np.ptp(deviations, axis=0)) * (arm * reach + omega))
-        return lost
+        found: np.ndarray = lost
+        return found
 
     def _vouched(self, state: State, found: Evaluation, bounds: Bounds) -> Bounds:
         """Where the remainder of Gauss–Hermite promises little: the difference to a certified plan, and that one's bound."""
@@ -323,7 +326,8 @@ class CovariancePlan(Plan):
     def _sampled(self, centre: np.ndarray, deviations: np.ndarray, found: Evaluation, floor: np.ndarray) -> Evaluation:
         """Mean over the replicates with its standard error; the level of rounding is the floor of each."""
         n, k = deviations.shape
-        count, x = self._nodes.grid.replicates, self._z @ self._white.root.T
+        cloud: Any = self._nodes.grid
+        count, x = cloud.replicates, self._z @ self._white.root.T
         size = len(self._q) // count
         values, means, rows = [], [], []
         for number in range(count):
@@ -362,14 +366,15 @@ class CovariancePlan(Plan):
             return True
         centre, deviations = self.enter(state)
         if not self._turn(deviations):
-            return self._remake(state, self._rule).meets_tolerance(state)
+            found: bool = self._remake(state, self._rule).meets_tolerance(state)
+            return found
         with np.errstate(over="ignore", invalid="ignore"):
             _, known, slopes = self._find(centre, deviations)
             return bool((self._rounding(centre, deviations, known, slopes) <= _MISSED * known.targets(self._rule.tol)).all())
 
     def logits_are_exact(self, state: State) -> bool:
         """Whether rounding leaves the logits two digits or more."""
-        return logit_range(*self.enter(state), self._radius) * (state.k + 2) * np.finfo(np.float64).eps < 0.01
+        return bool(logit_range(*self.enter(state), self._radius) * (state.k + 2) * np.finfo(np.float64).eps < 0.01)
 
     # --- validity and steps ------------------------------------------------------------------------------------------
 

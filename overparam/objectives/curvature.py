@@ -12,6 +12,8 @@ axis of the frame that has one node the coefficient of :math:`e_ie_j^\top` is ad
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from overparam._softmax import responsibilities
@@ -46,9 +48,13 @@ class ScoreMatchingHessian(HessianKind):
         direction = None if direction is None else np.ascontiguousarray(direction)
         most = int(np.clip(_WORK / ((k + 2) * n * k * (n * k if direction is None else n)), 64, _BLOCK))
         for nodes, weights, target in blocks(layout, frame, most):
-            hessian(nodes, weights, target, centre, deviations, log_weights, direction, *(*parts, None, None)[:3])
+            written: Any = (*parts, None, None)[:3]
+            hessian(nodes, weights, target, centre, deviations, log_weights, direction, *written)
             for whole, part in zip(totals, parts, strict=True):
                 whole += part
+        total: Any
+        square: Any
+        unit: Any
         total, square, unit = totals if len(totals) == 3 else (*totals, None, None)
         whole_outside = None if square is None else square + unit
         if direction is not None:
@@ -93,4 +99,5 @@ class ScoreMatchingHessian(HessianKind):
         constant = 2 * (np.sqrt(k) * (1 + widest * far) + widest**2 + 2 * widest * far + linear / 2)
         slope = linear + 2 * square
         mass, density = ndtr(-edge), np.exp(-edge**2 / 2) / np.sqrt(2 * np.pi)
-        return SAFETY * ((constant + 2 * slope * far**2) * mass + 2 * slope * (k * mass + edge * density))
+        found: np.ndarray = SAFETY * ((constant + 2 * slope * far**2) * mass + 2 * slope * (k * mass + edge * density))
+        return found

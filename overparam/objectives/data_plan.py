@@ -72,7 +72,7 @@ class ScoreMatchingSums(DataSums):
 
     needs_targets = True
 
-    def __init__(self, x: np.ndarray, q: np.ndarray, targets: np.ndarray | None, weights: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, q: np.ndarray, targets: np.ndarray | Any, weights: np.ndarray) -> None:
         from overparam._core.score_matching import Evaluator
 
         super().__init__(x, q, targets, weights)
@@ -89,7 +89,8 @@ class ScoreMatchingSums(DataSums):
         return np.append(two + three + moment, square)
 
     def losses(self, params: np.ndarray) -> np.ndarray:
-        return ((posterior_mean(self.x, params, self.weights) - self.targets) ** 2).sum(axis=1)
+        found: np.ndarray = ((posterior_mean(self.x, params, self.weights) - self.targets) ** 2).sum(axis=1)
+        return found
 
 
 class LikelihoodSums(DataSums):
@@ -172,7 +173,8 @@ class DataPlan(Plan):
     rule = "data"
 
     def __init__(self, sums: DataSums, present: np.ndarray) -> None:
-        self._sums, self.present = sums, present
+        self._sums: Any = sums  # of a likelihood where shares are asked for
+        self.present = present
         self.nodes = len(sums.x)
 
     def _enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def plan_for(state: State, means: np.ndarray, teacher_weights: np.ndarray, weigh
     rows = present.copy()
     rows[present] = kept
     view = None if rows.all() else Part.of(state, means, rows)
-    known = previous.part if isinstance(previous, FarPlan) else previous
+    known: Any = previous.part if isinstance(previous, FarPlan) else previous
     if isinstance(known, PartialPlan):
         known = known.inner if view is not None and view.like(known.view) else None
     elif view is not None:
@@ -94,6 +94,8 @@ class Expectation(Objective):
 
     #: The noise time, where it was given as t > 0; None where the teacher may have been put at one before.
     noise_time: float | None = None
+    teacher: Any  # with means, a DataSet or a CovarianceGaussian: what reads more of it knows which
+    rule: Any  # None for a data set
 
     def __init__(self, teacher: Teacher, t: float = 0.0, weights: Any = None, rule: Rule | None = None) -> None:
         if not isinstance(teacher, Teacher):
@@ -117,7 +119,7 @@ class Expectation(Objective):
                 raise ValueError(f"rule does not apply to a data set, whose expectations are finite sums: leave it out; got {rule!r}")
             self.rule = None
             self.data_sums.accept(self.teacher)
-        self._known_means: tuple | None = None
+        self._known_means: tuple[Any, ...] | None = None
         self._known_plan: DataPlan | None = None
         self._weights = None if weights is None else check_weights(weights, len(check_array(weights, "weights", ndim=1)))
 
@@ -146,7 +148,8 @@ class Expectation(Objective):
     def score(self, x: Any, params: Any) -> np.ndarray:
         r"""The student's score :math:`\sum_i w_i(x)\mu_i - x`, (..., d) array."""
         state, points, weights = self._student(x, params)
-        return _softmax.posterior_mean(points, state.expand_gradient(state.deviations), weights) - points
+        found: np.ndarray = _softmax.posterior_mean(points, state.expand_gradient(state.deviations), weights) - points
+        return found
 
     def _student(self, x: Any, params: Any) -> tuple[State, np.ndarray, np.ndarray]:
         """The state, x seen from its centre (so that small deviations are not rounded away), and the weights."""
@@ -196,7 +199,8 @@ class Expectation(Objective):
             return found.hessian
         basis = state.basis
         inside = np.einsum("pa,iajb,qb->ipjq", basis, found.hessian, basis, optimize=True)
-        return inside + np.einsum("ij,pq->ipjq", found.outside, np.eye(state.d) - basis @ basis.T)
+        result: np.ndarray = inside + np.einsum("ij,pq->ipjq", found.outside, np.eye(state.d) - basis @ basis.T)
+        return result
 
     def hvp(self, params: Any, direction: Any) -> np.ndarray:
         """Product of the :meth:`hessian` at `params` with `direction`, (n, d) array; nothing d × d is formed.
@@ -223,7 +227,8 @@ class Expectation(Objective):
             return self._curvature(state, direction)[1].product
         inside = direction @ state.basis
         found = self._curvature(state, inside)[1]
-        return (found.product - found.outside @ inside) @ state.basis.T + found.outside @ direction
+        result: np.ndarray = (found.product - found.outside @ inside) @ state.basis.T + found.outside @ direction
+        return result
 
     def _curvature(self, params: Any, direction: np.ndarray | None = None) -> tuple[State, Curvature]:
         """The reduced state, and the Hessian or its product with a reduced `direction` there."""
@@ -271,7 +276,7 @@ class Expectation(Objective):
                                                 and plan.logits_are_exact(state)), replicates=count,
                        component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
 
-    def _look(self, params: Any, fall_back: bool = False) -> tuple[State, Evaluation, Plan]:
+    def _look(self, params: Any, fall_back: bool = False) -> tuple[State, Evaluation, Any]:
         """The state, what is found there, and the plan it was found with: one for this state alone."""
         state = self.start(params)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -312,9 +317,10 @@ class Expectation(Objective):
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """Nodes, box and kernel for the means of `state` (a state that ``start`` returned, or one that a run reached)."""
-        return self._plan_with(state, self.rule, previous)
+        found: Plan = self._plan_with(state, self.rule, previous)
+        return found
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | Any = None, roomy: bool = True) -> Any:
         """The plan of the means that matter: those with a weight whose effect is not below float64's range."""
         if self._data:
             return self._data_plan(state.n)
@@ -335,7 +341,8 @@ class Expectation(Objective):
         if known is None or known[0] is not state.basis or known[1] is not state.origin:
             means = self.teacher.means[self._present] - state.origin
             known = self._known_means = state.basis, state.origin, means if state.basis is None else means @ state.basis
-        return known[2]
+        found: np.ndarray = known[2]
+        return found
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
         """Value and gradient on `batch_size` fresh draws from the teacher: what a minibatch step sees.

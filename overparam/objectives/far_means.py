@@ -132,7 +132,8 @@ class Scene:
 def _exponent(gap: np.ndarray, square: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """The smallest κ over θ, for gaps G, squares |Δ|² and ln of the weights' quotient."""
     theta = np.clip((gap - ratio) / np.maximum(square, 1e-300), 0.0, 1.0)
-    return theta * ratio + theta * theta * square / 2 - theta * gap
+    found: np.ndarray = theta * ratio + theta * theta * square / 2 - theta * gap
+    return found
 
 
 class FarPlan(Plan):

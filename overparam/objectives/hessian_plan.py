@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import lgamma
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,9 +50,9 @@ class Curvature:
     nodes : int
     """
 
-    hessian: np.ndarray | None
-    product: np.ndarray | None
-    outside: np.ndarray | None
+    hessian: np.ndarray | Any
+    product: np.ndarray | Any
+    outside: np.ndarray | Any
     error: float
     nodes: int
 
@@ -60,7 +60,7 @@ class Curvature:
 def blocks(layout: Layout, frame: Frame, most: int = _BLOCK) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Nodes (N, k), weights (N,) and targets (N, k) or (1, k) of a layout, `most` nodes at a time."""
     if layout.sampled:
-        measure = Measure.of(layout, frame)
+        measure: Any = Measure.of(layout, frame)  # with nodes and weights: a cloud is written out
         target = np.atleast_2d(measure.target)
         for first in range(0, len(measure.nodes), most):
             part = slice(first, first + most)
@@ -85,7 +85,7 @@ def flat_axes(layout: Layout) -> np.ndarray:
     """(k,) whether an axis has one node, the mean, and the variance along it is missing."""
     grid = layout.grids[0]
     if isinstance(grid, Cloud):
-        return ~grid.nodes.any(axis=0)
+        return np.logical_not(grid.nodes.any(axis=0))
     return np.array([axis.order == 1 for axis in grid.axes])
 
 
@@ -178,9 +178,9 @@ class HessianKind(ABC):
             spread, teacher_spread = float(frame.spreads[axis]), float(frame.teacher_spreads[axis])
             first = layout.grids[0].axes[axis]
             if first.step is None:
-                total += float(_circle_error([first.order], spread, teacher_spread, M, frame.offset, self.powers)[0])
+                total += float(_circle_error(np.array([first.order]), spread, teacher_spread, M, frame.offset, self.powers)[0])
                 continue
-            total += float(_strip_error([first.step], spread, teacher_spread, M, self.powers)[0])
+            total += float(_strip_error(np.array([first.step]), spread, teacher_spread, M, self.powers)[0])
             for grid, share in zip(layout.grids, frame.teacher_weights, strict=True):
                 ends = np.abs([grid.axes[axis].nodes[0], grid.axes[axis].nodes[-1]])
                 total += share * float(self.tail(ends, k, *_extent(frame)).sum())

@@ -118,7 +118,8 @@ class ScoreMatchingIntegrands(Integrands):
         return 2 * (3 * omega + 8 * omega**2 * (3 * omega + np.sqrt(k))), 4 * omega**2
 
     def losses(self, measure: Measure, params: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return ((posterior_mean(measure.nodes, params, weights) - measure.target) ** 2).sum(axis=1)
+        found: np.ndarray = ((posterior_mean(measure.nodes, params, weights) - measure.target) ** 2).sum(axis=1)
+        return found
 
 
 def row_majorants(evaluator: Any, measure: Measure, frame: Frame, centre: np.ndarray,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from overparam.objectives.base import Plan
 from overparam.objectives.data_plan import LikelihoodSums
 from overparam.objectives.expectation import Expectation
@@ -68,7 +70,7 @@ class KLDivergence(Expectation):
     integrands = LikelihoodIntegrands()
     data_sums = LikelihoodSums
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | Any = None, roomy: bool = True) -> Any:
         ordinary = super()._plan_with
         if self._data:
             return ordinary(state, rule, previous, roomy)

@@ -24,7 +24,7 @@ _SMALL = 0.34  # up to which the kernel takes e^r - 1 - r
 _PEAK = 1.5  # beyond this z^2 phi(z) falls
 
 
-def _mean_size(frame: Frame, params: np.ndarray, grids: tuple, k: int) -> float:
+def _mean_size(frame: Frame, params: np.ndarray, grids: tuple[Any, ...], k: int) -> float:
     r"""Bound on :math:`E|\ln Z^*-\ln Z|`, however axes are integrated or summed by the rule."""
     mass, square = second_moments(grids, k)
     length = np.sqrt(mass * square)
@@ -79,7 +79,8 @@ class LikelihoodTails(Integrand):
         for points, weights in ((self.params, self.weights), self.teacher or (self.component[None], np.ones(1))):
             constant, slope, reach = log_size(points, weights, self.component)
             total += constant * mass + slope * first + np.minimum(reach * first, second / 2)
-        return theta * total
+        found: np.ndarray = theta * total
+        return found
 
 
 class LikelihoodIntegrands(Integrands):
@@ -138,4 +139,5 @@ class LikelihoodIntegrands(Integrands):
         if teacher is None:
             teacher = -((measure.nodes - measure.target) ** 2).sum(axis=1) / 2
         ratio = log_density(measure.nodes, params, weights) - teacher
-        return np.expm1(ratio) - ratio if np.abs(ratio).max() < _SMALL else -ratio
+        found: np.ndarray = np.expm1(ratio) - ratio if np.abs(ratio).max() < _SMALL else -ratio
+        return found

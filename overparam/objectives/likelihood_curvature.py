@@ -9,6 +9,8 @@ No teacher factor enters. Off the span of the differences the block is :math:`\m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from overparam._softmax import responsibilities
@@ -31,7 +33,7 @@ class LikelihoodHessian(HessianKind):
         flat = np.flatnonzero(flat_axes(layout))
         whole = np.zeros((n * k, n * k) if direction is None else (n, k))
         own, shares = np.zeros((n, k, k)), np.zeros(n)
-        pairs = np.zeros((n, n)) if direction is None or outside or flat.size else None
+        pairs: Any = np.zeros((n, n)) if direction is None or outside or flat.size else None
         for nodes, q, _ in blocks(layout, frame, max(64, _ENTRIES // (n * k))):
             y = nodes - centre
             w = responsibilities(y, deviations, frame.weights)
@@ -69,11 +71,13 @@ class LikelihoodHessian(HessianKind):
         return total
 
     def effect(self, omega: float, k: int) -> float:
-        return 2 * np.sqrt(k) + 6 * (9 * omega**2 + k)
+        found: float = 2 * np.sqrt(k) + 6 * (9 * omega**2 + k)
+        return found
 
     def tail(self, edge: np.ndarray, k: int, widest: float, far: float) -> np.ndarray:
         r"""The integrand is at most :math:`\sqrt k+2\max_i\|e_i\|^2`, and :math:`\|e_i\|^2\le2\|z\|^2+2\omega^2`."""
         from scipy.special import ndtr
 
         mass, density = ndtr(-edge), np.exp(-edge**2 / 2) / np.sqrt(2 * np.pi)
-        return SAFETY * ((np.sqrt(k) + 4 * far**2) * mass + 4 * (k * mass + edge * density))
+        found: np.ndarray = SAFETY * ((np.sqrt(k) + 4 * far**2) * mass + 4 * (k * mass + edge * density))
+        return found

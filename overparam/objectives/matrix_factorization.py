@@ -99,7 +99,7 @@ class MatrixFactorization(Objective):
 
     def plan(self, state: State, previous: Plan | None = None) -> Plan:
         """The one plan, which serves everywhere."""
-        layout = self.start(state).layout
+        layout: Any = self.start(state).layout  # starts of stacks of matrices have one
         if layout.complex not in self._plans:
             from overparam._core.factorization import Evaluator
 
@@ -123,7 +123,8 @@ class MatrixFactorization(Objective):
         found = factors[0]
         for factor in factors[1:]:
             found = factor @ found
-        return found
+        result: np.ndarray = found
+        return result
 
     def _rounding(self, layout: Layout) -> Any:
         """A bound on what rounding does to value and rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,12 @@ class Measure:
         Where the nodes come from; empty for clouds.
     """
 
-    grid: Grid | None
-    nodes: np.ndarray | None
-    weights: np.ndarray | None
+    grid: Grid | Any
+    nodes: np.ndarray | Any
+    weights: np.ndarray | Any
     target: np.ndarray
-    log_teacher: np.ndarray | None = None
-    teacher: np.ndarray | None = None
+    log_teacher: np.ndarray | Any = None
+    teacher: np.ndarray | Any = None
     grids: tuple[Grid, ...] = ()
 
     @cached_property

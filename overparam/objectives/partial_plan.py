@@ -29,13 +29,14 @@ def spread_rows(rows: np.ndarray, present: np.ndarray, fill: Any = 0.0) -> np.nd
 def rejoined(state: State, part: State, present: np.ndarray) -> State:
     """The reduced state `part` of the present means of `state`, with the others, for which axes are added where they need any."""
     others = state.deviations[~present]
+    origin: Any = part.origin  # a reduced state has one
     if part.basis is not None and state.basis is None:
         offset = state.centre - part.origin if state.origin is None else state.centre + state.origin - part.origin
         others = offset + others
         beyond = others - (others @ part.basis) @ part.basis.T
         basis = part.basis
         if (np.linalg.norm(beyond, axis=1) > _INSIDE * np.linalg.norm(others, axis=1)).any():
-            coordinates = np.linalg.norm(others, axis=1) + np.linalg.norm(state.centre) + np.linalg.norm(part.origin)
+            coordinates = np.linalg.norm(others, axis=1) + np.linalg.norm(state.centre) + np.linalg.norm(origin)
             basis = np.ascontiguousarray(np.linalg.qr(np.concatenate([basis, span(beyond, coordinates)], axis=1))[0])
             basis[:, :part.k] = part.basis
         part = _padded(part, basis)

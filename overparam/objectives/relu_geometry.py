@@ -24,7 +24,8 @@ def turned(rows: np.ndarray, axis: np.ndarray) -> np.ndarray:
     sign = 1.0 if axis[0] > 0 else -1.0  # of the mirror's two normals the one that cancels nothing
     mirror = axis.copy()
     mirror[0] += sign
-    return sign * (rows @ (2 * mirror / float(mirror @ mirror)))[:, None] * mirror - sign * rows
+    found: np.ndarray = sign * (rows @ (2 * mirror / float(mirror @ mirror)))[:, None] * mirror - sign * rows
+    return found
 
 
 def unit_offsets(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

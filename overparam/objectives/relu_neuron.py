@@ -151,7 +151,8 @@ class ReLUNeuron(Objective):
         found, state = super().estimate(params), self.start(params)
         if state is params or state.basis is None:
             return found
-        bounds = self._with_turn(found.bounds, state.coordinates, found.grad)
+        known: Any = found.bounds  # not None: a closed form has bounds
+        bounds = self._with_turn(known, state.coordinates, found.grad)
         return replace(found, value_error=bounds.total.value, grad_error=bounds.total.grad, bounds=bounds)
 
     def _rounding(self, rows: np.ndarray, value: float, grad: np.ndarray) -> Bounds:

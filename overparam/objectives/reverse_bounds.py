@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import lgamma
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class Kept:
         return cls(np.ones((n, n), dtype=bool), np.ones((n, m), dtype=bool))
 
     @classmethod
-    def enough(cls, lengths: Lengths, where: tuple, targets: np.ndarray) -> Kept:
+    def enough(cls, lengths: Lengths, where: tuple[Any, ...], targets: np.ndarray) -> Kept:
         """As few as possible, at a cost below a tenth of `targets` (q,), at ``where = (params, deviations, means, teacher_weights)``."""
         n = len(lengths.own)
         found = []
@@ -118,7 +119,7 @@ class Kept:
         """Whether nothing is left out."""
         return bool(self.students.all() and self.components.all())
 
-    def left(self, lengths: Lengths, where: tuple) -> np.ndarray:
+    def left(self, lengths: Lengths, where: tuple[Any, ...]) -> np.ndarray:
         """(n + 1,) what the others change in rows and loss, in the integral and in the rule together."""
         rows, loss = np.zeros(len(lengths.own)), 0.0
         for (faint, own, total), mask in zip(_faintness(lengths, where), (self.students, self.components), strict=True):
@@ -136,7 +137,7 @@ class Kept:
         return extent(deviations, self.students), extent(means, self.components)
 
 
-def _faintness(lengths: Lengths, where: tuple) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _faintness(lengths: Lengths, where: tuple[Any, ...]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """For students and components: (n, .) bounds on their weights around every mean, and (n,) what a unit of it costs row and loss.
 
     Infinite for the mean itself and for the component nearest to it: these are always seen.
@@ -181,14 +182,16 @@ def _trapezoid_front(steps: np.ndarray, a: np.ndarray) -> np.ndarray:
     """(S, A) factors 2 exp(a²/2)/(exp(2πa/h) - 1)."""
     turns = 2 * np.pi * a / steps[:, None]
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        return np.exp(np.log(2.0) + a * a / 2 - turns - np.log(-np.expm1(-turns)))
+        found: np.ndarray = np.exp(np.log(2.0) + a * a / 2 - turns - np.log(-np.expm1(-turns)))
+        return found
 
 
 def _hermite_front(orders: np.ndarray, a: np.ndarray) -> np.ndarray:
     """(S, A) factors m!/a^{2m}."""
     logs = np.array([lgamma(order + 1) for order in orders])[:, None] - 2 * np.asarray(orders)[:, None] * np.log(a)
     with np.errstate(over="ignore", under="ignore"):
-        return np.exp(np.minimum(logs, 700.0))
+        found: np.ndarray = np.exp(np.minimum(logs, 700.0))
+        return found
 
 
 def axis_error(axis: Axis, spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Lengths,
@@ -242,7 +245,8 @@ def smallest_axis(spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Len
         allowed = np.full(len(rows), shares[:-1].min() / 2) if moving else shares[:-1][part]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratios = np.where(rows > 0, rows / allowed[:, None], 0.0).max(axis=0)
-            return np.maximum(ratios, len(groups) * np.where(loss.sum(axis=0) > 0, loss.sum(axis=0) / shares[-1], 0.0))
+            found: np.ndarray = np.maximum(ratios, len(groups) * np.where(loss.sum(axis=0) > 0, loss.sum(axis=0) / shares[-1], 0.0))
+            return found
 
     def first(fronts: Callable[[np.ndarray], np.ndarray], count: int, top: float, limit: float) -> int | None:
         """Index of the first of `count` rules that serves all groups."""

@@ -79,7 +79,7 @@ class ReverseFisher(Expectation):
         super().__init__(teacher, weights=weights, rule=rule)
 
     @property
-    def follows_log_scale(self) -> bool:
+    def follows_log_scale(self) -> bool:  # type: ignore[override]  # read of instances only, and never put
         """Whether a run can start from a State with a `log_scale`: against one Gaussian, where deviations that small stand still."""
         return len(self._present) == 1
 
@@ -91,16 +91,17 @@ class ReverseFisher(Expectation):
 
     hessian.__doc__, hvp.__doc__ = Objective.hessian.__doc__, Objective.hvp.__doc__
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | Any = None, roomy: bool = True) -> Any:
         """The plan of the means that have a weight."""
         weights, means, teacher_weights = self._weights_for(state.n), self._reduced_means(state), self.teacher.weights[self._present]
         present = weights > 0
         if present.all():
-            known = previous if isinstance(previous, ReversePlan) else None
-            return ReversePlan(state, means, teacher_weights, weights, rule, known, roomy)
+            whole = previous if isinstance(previous, ReversePlan) else None
+            return ReversePlan(state, means, teacher_weights, weights, rule, whole, roomy)
         view = Part.of(state, means, present)
-        known = previous.inner if isinstance(previous, PartialPlan) and view.like(previous.view) else None
-        return _Partial(ReversePlan(view.part(state), means[:, view.axes], teacher_weights, weights[present], rule, known, roomy), view)
+        known: Any = previous.inner if isinstance(previous, PartialPlan) and view.like(previous.view) else None
+        inner: Any = ReversePlan(view.part(state), means[:, view.axes], teacher_weights, weights[present], rule, known, roomy)
+        return _Partial(inner, view)
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
         """Value and gradient on `batch_size` fresh draws of the noise z, at :math:`x=\\mu_i+z` for every i: what a minibatch step sees.

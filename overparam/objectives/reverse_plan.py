@@ -81,7 +81,7 @@ class ReversePlan(Plan):
     """
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
-                 previous: ReversePlan | None = None, roomy: bool = True) -> None:
+                 previous: Any = None, roomy: bool = True) -> None:
         self._rule, self._weights, self._means, self._shares = rule, weights, means, teacher_weights
         centred = state.deviations - state.deviations.mean(axis=0)
         extent = np.linalg.norm(centred, axis=1).max()
@@ -97,7 +97,7 @@ class ReversePlan(Plan):
         self._teacher = np.ascontiguousarray(self._frame.means)
         self._roomy, self._reduced, self._scaled = roomy, state.basis is not None, state.log_scale != 0
         self._kept, self._allowed = Kept.everything(state.n, len(means)), np.full(state.n + 1, np.inf)
-        self._found: tuple | None = None
+        self._found: Any = None  # layout, evaluator and demand of the last look
 
         def probe(layout: Layout) -> Demand:
             evaluator = self._evaluator_of(layout)
@@ -112,10 +112,11 @@ class ReversePlan(Plan):
         self._layout = self._laid_out(probe, known)
         if self._found is None or self._found[0] is not self._layout:
             probe(self._layout)
-        self._evaluator, demand = self._found[1:]
+        found: Any = self._found
+        self._evaluator, demand = found[1:]
         if isinstance(rule, Auto) and not self._layout.sampled:
             self._set_floors(demand, rule.tol)
-        self._remake = lambda at, other: ReversePlan(at, means, teacher_weights, weights, other, roomy=False)
+        self._remake: Any = lambda at, other: ReversePlan(at, means, teacher_weights, weights, other, roomy=False)
         self.nodes = self._layout.grids[0].size * state.n
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
 
@@ -136,7 +137,7 @@ class ReversePlan(Plan):
             if len(orders) < frame.rank:
                 raise ValueError(f"orders has {len(orders)} entries and the means differ along {frame.rank} axes: give one number or at "
                                  f"least {frame.rank} (widest axis first)")
-            self._check_stored(np.prod([float(order) for order in orders[:frame.rank]]))
+            self._check_stored(float(np.prod([float(order) for order in orders[:frame.rank]])))
             half = _HALF_WIDTH if rule.half_width is None else rule.half_width
             axes = tuple(_spaced(order, half) for order in orders[:frame.rank])
             layout = fixed_layout(frame, (Grid(axes + (hermite_axis(1),) * (frame.params.shape[1] - frame.rank)),), np.zeros(0), 0.0)
@@ -184,8 +185,10 @@ class ReversePlan(Plan):
     def _promised(self, layout: Layout) -> np.ndarray:
         """(q,) bound at the largest spreads of the plan's box."""
         own, others = self._kept.spreads(self._frame.deviations, self._frame.means)
-        error = sum(grid_error(layout.grids[0], self._grown(own, others), others, self._lengths_in_box(others), self._moving))
-        return error if self._moving else error + self._kept.left(self._lengths, self._where)
+        steps, edges = grid_error(layout.grids[0], self._grown(own, others), others, self._lengths_in_box(others), self._moving)
+        error = steps + edges
+        found: np.ndarray = error if self._moving else error + self._kept.left(self._lengths, self._where)
+        return found
 
     @property
     def _growth(self) -> float:
@@ -206,7 +209,7 @@ class ReversePlan(Plan):
         return self._lengths.grown(self._growth, _BESIDE * float(np.linalg.norm(others.min(axis=0))) if self._roomy else 0.0)
 
     @property
-    def _where(self) -> tuple:
+    def _where(self) -> tuple[Any, ...]:
         return self._frame.params, self._frame.deviations, self._frame.means, self._frame.teacher_weights
 
     def _designed(self, rule: Auto, targets: np.ndarray) -> Layout:
@@ -314,7 +317,8 @@ class ReversePlan(Plan):
             columns.append(((8 * (rows[0] - rows[1]) - (rows[2] - rows[3])) / (12 * step)).ravel())
         found = np.array(columns)
         found = ((found + found.T) / 2).reshape(n, k, n, k)
-        return np.einsum("pa,iajb,qb->ipjq", self._axes, found, self._axes, optimize=True)
+        result: np.ndarray = np.einsum("pa,iajb,qb->ipjq", self._axes, found, self._axes, optimize=True)
+        return result
 
     def _look(self, evaluator: Any, layout: Layout, centre: np.ndarray, deviations: np.ndarray) -> _Look:
         """Value and rows (errors not yet known), and what bounds and tolerances need."""
@@ -365,7 +369,8 @@ class ReversePlan(Plan):
             return found
         logits = saturated(nodes, node_weights / node_weights.sum(), centre + deviations, deviations, self._weights, self._frame.means,
                            self._frame.teacher_weights, differences)
-        return np.fmin(found, rounding(*known, logits))
+        result: np.ndarray = np.fmin(found, rounding(*known, logits))
+        return result
 
     def evaluate(self, state: State) -> Evaluation:
         """Value, gradient and their errors at `state`: bounds for grids, standard errors for clouds."""
@@ -409,7 +414,7 @@ class ReversePlan(Plan):
         return replace(bounds, discretisation=Parts(min(known.value, value), np.minimum(known.grad, grad)))
 
     @cached_property
-    def _replicates(self) -> list:
+    def _replicates(self) -> list[Any]:
         cloud = self._layout.grids[0]
         size = len(cloud.nodes) // cloud.replicates
         return [self._evaluator_of(self._layout, slice(size * number, size * (number + 1))) for number in range(cloud.replicates)]
@@ -443,7 +448,7 @@ class ReversePlan(Plan):
         """Whether rounding leaves the logits two digits or more."""
         centre, deviations = self.enter(state)
         lengths = Lengths.of(centre + deviations, deviations, self._weights, self._frame.means)
-        return max(logit_sizes(lengths, self._points(self._layout)[2])) * (state.k + 2) * _EPS < 0.01
+        return bool(max(logit_sizes(lengths, self._points(self._layout)[2])) * (state.k + 2) * _EPS < 0.01)
 
     # --- validity and steps ------------------------------------------------------------------------------------------
 

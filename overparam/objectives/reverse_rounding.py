@@ -46,7 +46,8 @@ def tight_scales(farthest: float, second: float, shift: np.ndarray, deviations: 
     summed = longest * tilt**2 * (19 * second + 12)
     loss = 2 * still**2 + 2 * (3.1 * longest) ** 2 * 8 * tilt**2 * (second + tilt**2)
     rows = 2 * weights * (summed if moving else still + summed)
-    return np.concatenate([rows, [2 / n * (still + summed), loss]]) * (1 + (k + 2) / 4)
+    found: np.ndarray | None = np.concatenate([rows, [2 / n * (still + summed), loss]]) * (1 + (k + 2) / 4)
+    return found
 
 
 def logit_sizes(lengths: Lengths, reach: float) -> tuple[float, float]:
@@ -152,4 +153,5 @@ class _Shifted:
 
     def turned(self, arm: np.ndarray) -> np.ndarray:
         """(N,) change of the covariance times a vector of length `arm` that ends at the mean."""
-        return self.second * (arm + self.first) + self.covariance * self.first
+        found: np.ndarray = self.second * (arm + self.first) + self.covariance * self.first
+        return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -138,7 +138,7 @@ def _shortened(layout: Layout, lengths: np.ndarray) -> Layout:
 
 @renewed.register
 def _(plan: QuadraturePlan, state: State, weights: np.ndarray) -> Plan | None:
-    other = reweighted(plan, weights)
+    other: Any = reweighted(plan, weights)
     if other is None or not isinstance(plan._rule, Auto) or plan._layout.sampled:
         return other if other is not None and plan.covers(state) else None
     means = plan._frame.means @ plan.axes.T
@@ -151,7 +151,8 @@ def _(plan: QuadraturePlan, state: State, weights: np.ndarray) -> Plan | None:
     if (wide & (np.maximum(frame.spreads, frame.teacher_spreads) < _SHRUNK * planned)).any():
         return None
     high = np.maximum(np.where(wide, 0.0, plan._layout.spread_high), _GROWTH * frame.spreads + np.where(wide, 0.01, 0.0))
-    layout = replace(plan._layout, **box(frame, wide, np.where(wide, 0.7 * frame.spreads, 0.0) - 1e-300, high))
+    limits: dict[str, Any] = box(frame, wide, np.where(wide, 0.7 * frame.spreads, 0.0) - 1e-300, high)
+    layout = replace(plan._layout, **limits)
     demand = other._demand(other._evaluator, other._measure, centre, deviations)[1]
     error = discretisation(layout, high, frame.teacher_spreads, demand.size, frame.offset)
     room = layout.high - frame.params.max(axis=0)  # the means may come that much nearer to the edges, as Auto allows for
@@ -171,13 +172,14 @@ def _(plan: QuadraturePlan, state: State, weights: np.ndarray) -> Plan | None:
     found = np.empty(state.n)
     other._evaluator.evaluate_shares(centre, deviations, found, np.empty(deviations.shape))
     other._floor_shares = found
-    return other
+    result: Plan | None = other
+    return result
 
 
 @renewed.register
 def _(plan: PartialPlan, state: State, weights: np.ndarray) -> Plan | None:
     rows = plan.view.rows
-    inner = renewed(plan.inner, plan.view.part(state), weights[rows]) if np.array_equal(weights > 0, rows) else None
+    inner: Any = renewed(plan.inner, plan.view.part(state), weights[rows]) if np.array_equal(weights > 0, rows) else None
     return None if inner is None else PartialPlan(inner, plan.view)
 
 

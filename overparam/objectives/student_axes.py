@@ -71,10 +71,11 @@ class _Allowed(Auto):
 class _Told(Demand):
     """A demand with (q,) errors `allowed` in units of the tolerance."""
 
-    allowed: np.ndarray | None = None
+    allowed: np.ndarray | Any = None
 
     def targets(self, tol: float) -> np.ndarray:
-        return np.maximum(tol * self.allowed, self.floors)
+        found: np.ndarray = np.maximum(tol * self.allowed, self.floors)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +194,7 @@ class ComponentPlan(Plan):
     roomy : bool
     """
 
-    def __init__(self, mixture: Mixture, state: State, rule: Auto, parts: tuple[Plan, ...], asked: np.ndarray | None,
+    def __init__(self, mixture: Mixture, state: State, rule: Auto, parts: tuple[Any, ...], asked: np.ndarray | None,
                  information: tuple[float, float], roomy: bool) -> None:
         self.mixture, self.parts, self.asked, self.information = mixture, parts, asked, information
         self._rule, self._roomy, self._reduced = rule, roomy, state.basis is not None
@@ -366,7 +367,8 @@ class ComponentPlan(Plan):
                      for number, part in enumerate(self.parts)]
             names = [name for name in ("hessian", "product", "outside", "error") if getattr(found[0], name) is not None]
             sums = {name: sum(p * getattr(one, name) for p, one in zip(share, found, strict=True)) for name in names}
-            return replace(found[0], **sums, nodes=sum(one.nodes for one in found))
+            result: Curvature = replace(found[0], **sums, nodes=sum(one.nodes for one in found))
+            return result
 
         if tol is None:
             return added(None, direction)
@@ -402,7 +404,7 @@ def _(plan: ComponentPlan, state: State, weights: np.ndarray) -> Shares:
 
 @reweighted.register
 def _(plan: ComponentPlan, weights: np.ndarray) -> ComponentPlan | None:
-    parts = tuple(reweighted(part, weights) for part in plan.parts)
+    parts: tuple[Any, ...] = tuple(reweighted(part, weights) for part in plan.parts)
     if any(part is None for part in parts):
         return None
     return plan.with_weights(weights, parts)

@@ -33,7 +33,7 @@ TIME_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _LEAST = 1e-100  # sum of time weights: losses of 1e-50 and 1e50 times as much, and their squares, are still normal numbers
 
 
-def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 16) -> tuple[np.ndarray, np.ndarray]:
+def time_quadrature(T: float, weight: str | Callable[..., Any] = "uniform", nodes: int = 16) -> tuple[np.ndarray, np.ndarray]:
     r"""Times and weights of the Gauss–Legendre rule for a mean over :math:`[0,T]`: :math:`\int_0^T\lambda f\,dt/\int_0^T\lambda\,dt`.
 
     Parameters
@@ -78,7 +78,7 @@ def time_quadrature(T: float, weight: str | Callable = "uniform", nodes: int = 1
     return times, weights / weights.sum()
 
 
-def _densities(density: Callable, times: np.ndarray) -> np.ndarray:
+def _densities(density: Callable[..., Any], times: np.ndarray) -> np.ndarray:
     """(K,) values of a function of all times at once, or else of one after the other."""
     try:
         found = np.asarray(density(times))
@@ -190,7 +190,7 @@ class TimeAveraged(Expectation):
             array.flags.writeable = False
 
     @classmethod
-    def over(cls, teacher: Teacher, T: float, weight: str | Callable = "uniform", nodes: int = 16, weights: Any = None,
+    def over(cls, teacher: Teacher, T: float, weight: str | Callable[..., Any] = "uniform", nodes: int = 16, weights: Any = None,
              rule: Rule | None = None) -> Self:
         r"""Return the mean over the noise times of :math:`[0,T]` with weight :math:`\lambda(t)`, by Gauss–Legendre.
 
@@ -218,12 +218,14 @@ class TimeAveraged(Expectation):
     @property
     def times(self) -> np.ndarray:
         """(K,) noise times."""
-        return self._times
+        found: np.ndarray = self._times
+        return found
 
     @property
     def time_weights(self) -> np.ndarray:
         r"""(K,) weights :math:`\lambda_k`."""
-        return self._time_weights
+        found: np.ndarray = self._time_weights
+        return found
 
     def at_time(self, t: float) -> ScoreMatching:
         r"""Return the loss at one time: of the parameters there, :math:`e^{-t}\mu`, and without a weight."""
@@ -244,16 +246,17 @@ class TimeAveraged(Expectation):
 
     # --- plans and draws ---------------------------------------------------------------------------------------------
 
-    def _plan_with(self, state: State, rule: Rule, previous: Plan | None = None, roomy: bool = True) -> Plan:
+    def _plan_with(self, state: State, rule: Rule, previous: Plan | Any = None, roomy: bool = True) -> Any:
         """The plan of the means that have a weight, at all times."""
         weights, means = self._weights_for(state.n), self._reduced_means(state)
         present = weights > 0
         if present.all():
-            known = previous if isinstance(previous, AveragedPlan) else None
-            return self._averaged(state, means, weights, rule, known, roomy)
+            whole = previous if isinstance(previous, AveragedPlan) else None
+            return self._averaged(state, means, weights, rule, whole, roomy)
         view = Part.of(state, means, present)
-        known = previous.inner if isinstance(previous, PartialPlan) and view.like(previous.view) else None
-        return PartialPlan(self._averaged(view.part(state), means[:, view.axes], weights[present], rule, known, roomy), view)
+        known: Any = previous.inner if isinstance(previous, PartialPlan) and view.like(previous.view) else None
+        inner: Any = self._averaged(view.part(state), means[:, view.axes], weights[present], rule, known, roomy)
+        return PartialPlan(inner, view)
 
     def _averaged(self, state: State, means: np.ndarray, weights: np.ndarray, rule: Rule, known: AveragedPlan | None,
                   roomy: bool) -> AveragedPlan:

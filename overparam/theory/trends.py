@@ -97,7 +97,8 @@ def slack(values: np.ndarray, held: int) -> float:
         return 0.0
     k = max(2, finite.size // 4)
     mean = float(finite[:k].mean() - finite[k])
-    return k * mean * max((held / (finite.size * _CHANCE)) ** (1 / k) - 1, 0.0)
+    found: float = k * mean * max((held / (finite.size * _CHANCE)) ** (1 / k) - 1, 0.0)
+    return found
 
 
 def levels_off(scales: Sequence[float], tops: np.ndarray, error: float, end: str) -> tuple[bool | None, str]:

@@ -130,7 +130,8 @@ class DichotomyResult(StoppableResult):
     def _first(self) -> float:
         """Where the axes of steps begin: below the first run that converged."""
         waits = [one.wait for one in self.outcomes if np.isfinite(one.wait)]
-        return min(max(RECORD, 0.7 * min(waits, default=RECORD)), self.settings["horizons"][-1] / 2)
+        found: float = min(max(RECORD, 0.7 * min(waits, default=RECORD)), self.settings["horizons"][-1] / 2)
+        return found
 
     def _curve(self, kind: str, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Steps and the share that has converged by them, from the first step drawn to the last horizon."""

@@ -79,7 +79,8 @@ class Run(two_losses.Run):
 
 def _centred(state: Any) -> np.ndarray:
     """Deviations from the mean, without the rounding of the centre that `params` has."""
-    return (state.deviations - state.deviations.mean(axis=0)) * np.exp(state.log_scale)
+    found: np.ndarray = (state.deviations - state.deviations.mean(axis=0)) * np.exp(state.log_scale)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

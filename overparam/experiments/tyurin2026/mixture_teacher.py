@@ -108,7 +108,8 @@ class MixtureTeacherResult(RunsResult):
         """The run from `start`."""
         for run in self.runs:
             if run.start == start:
-                return run
+                found: Run = run
+                return found
         raise ValueError(f"there is no run from {start!r}; there are: {', '.join(run.start for run in self.runs)}")
 
     def figure(self) -> Figure:
@@ -201,7 +202,8 @@ def _without(teacher: GaussianMixture, settings: dict[str, Any]) -> np.ndarray:
     """3/8 of the parameters around the first mode, the rest around the second one, none around the third."""
     first = max(1, round(3 * settings["n"] / 8))
     modes = np.repeat([0, 1], [first, settings["n"] - first])
-    return teacher.means[modes] + np.random.default_rng(settings["seeds"][0]).standard_normal((settings["n"], 2))
+    found: np.ndarray = teacher.means[modes] + np.random.default_rng(settings["seeds"][0]).standard_normal((settings["n"], 2))
+    return found
 
 
 def _checked(n: Any, separation: Any, radius: Any, steps: Any, step_size: Any, seeds: Any, tol: Any, records: Any,

@@ -66,7 +66,8 @@ class Run:
     @property
     def distance(self) -> np.ndarray:
         r"""(T,) parametric distance :math:`\sum_i\pi_i\|\mu_i-\mu^*\|^2`."""
-        return regimes.distances(self.trajectory) ** 2 @ self.weights
+        found: np.ndarray = regimes.distances(self.trajectory) ** 2 @ self.weights
+        return found
 
     @property
     def loss_law(self) -> np.ndarray:
@@ -95,7 +96,8 @@ def _later(traj: Trajectory) -> np.ndarray:
 
 def _slope(times: np.ndarray, values: np.ndarray) -> PowerLaw | None:
     try:
-        return rates.fit_power_law(SimpleNamespace(times=times, loss=values))
+        shaped: Any = SimpleNamespace(times=times, loss=values)  # all that is read of a trajectory
+        return rates.fit_power_law(shaped)
     except ValueError:  # too few records
         return None
 

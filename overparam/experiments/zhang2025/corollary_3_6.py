@@ -85,7 +85,7 @@ class Corollary36Result(StoppableResult):
         """The estimates of one kind, "plain" or "pairs"."""
         return [one for one in self.estimates if one.kind == kind]
 
-    def published(self, M: float) -> float:
+    def published(self, M: Any) -> Any:
         """The published bound on the failure, n^2 M^(-1/3); above 1 it says nothing."""
         return self.settings["n"] ** 2 * M ** (-1 / 3)
 
@@ -211,9 +211,10 @@ def _checked(M: Any, n: Any, d: Any, samples: Any, plain_up_to: Any, seed: Any, 
         raise ValueError(f"M must be at most {_FARTHEST:g}: beyond, exp(-M^2/2) is below float64's range; got {M!r}")
     if len(set(distances)) < len(distances) or not distances:
         raise ValueError(f"M must name each distance once; got {M!r}")
-    settings = {"M": distances, "n": check_integer(n, "n", minimum=2), "d": check_integer(d, "d", minimum=1),
-                "samples": check_integer(samples, "samples", minimum=2), "plain_up_to": check_real(plain_up_to, "plain_up_to"),
-                "seed": check_integer(seed, "seed"), "tol": Auto(tol=tol).tol}
+    settings: dict[str, Any] = {"M": distances, "n": check_integer(n, "n", minimum=2), "d": check_integer(d, "d", minimum=1),
+                                "samples": check_integer(samples, "samples", minimum=2),
+                                "plain_up_to": check_real(plain_up_to, "plain_up_to"),
+                                "seed": check_integer(seed, "seed"), "tol": Auto(tol=tol).tol}
     if settings["d"] > 1 and settings["plain_up_to"] < max(distances):
         settings["plain_up_to"] = max(distances)  # importance sampling is for the line
     return settings

@@ -70,10 +70,12 @@ class PairProposal:
             a, b = starts[:, i], starts[:, j]
             plain = -((a - self.M) ** 2 + (b - self.M) ** 2) / 2 - math.log(2 * math.pi)
             terms.append(self._log_pair(a, b) - plain + math.log((1 - _PLAIN) / len(pairs)))
-        return -np.logaddexp.reduce(terms, axis=0)
+        found: np.ndarray = -np.logaddexp.reduce(terms, axis=0)
+        return found
 
     def _cell(self, middles: np.ndarray) -> np.ndarray:
-        return np.clip(((middles - self.edges[0]) / _CELL).astype(int), 0, len(self.shares) - 1)
+        found: np.ndarray = np.clip(((middles - self.edges[0]) / _CELL).astype(int), 0, len(self.shares) - 1)
+        return found
 
     def _width(self, middles: np.ndarray) -> np.ndarray:
         """G at the centre of the cell: the same number where it is drawn and where it is weighed."""

@@ -72,18 +72,21 @@ class Fan:
     @property
     def gap(self) -> np.ndarray:
         """(T,) mean angle between neighbours."""
-        return self.gaps.mean(axis=1)
+        found: np.ndarray = self.gaps.mean(axis=1)
+        return found
 
     @property
     def separation(self) -> np.ndarray:
         """(T,) smallest distance between neighbours."""
         points = self.radii[..., None] * np.stack([np.cos(self.directions), np.sin(self.directions)], axis=-1)
-        return np.linalg.norm(np.diff(points, axis=1), axis=-1).min(axis=1)
+        found: np.ndarray = np.linalg.norm(np.diff(points, axis=1), axis=-1).min(axis=1)
+        return found
 
     @property
     def unevenness(self) -> np.ndarray:
         """(T,) difference of the largest and smallest distance from the target."""
-        return np.ptp(self.radii, axis=1)
+        found: np.ndarray = np.ptp(self.radii, axis=1)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,9 +184,9 @@ class FarGeometryResult(StoppableResult):
                          f"angle {100 * (fan.gap[-1] / fan.gap[before] - 1):+.3f} %")
             if fan.status != "completed":
                 lines.append(f"     ended {fan.status} at flow time {fan.times[-1]:.3g}: {fan.message}")
-        two = [fan for fan in self.fans.values() if fan.law is not None]
+        two = [(fan.law, fan.gap) for fan in self.fans.values() if fan.law is not None]
         if two:
-            off = max(abs(fan.law[-1] / fan.gap[-1] - 1) for fan in two)
+            off = max(abs(law[-1] / gap[-1] - 1) for law, gap in two)
             lines.append(f"law: largest relative difference of the last angle {100 * off:.2f} %")
         if self.interrupted:
             lines.append(f"interrupted {self.reached}: these are the runs that were finished")

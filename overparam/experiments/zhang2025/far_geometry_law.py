@@ -174,4 +174,5 @@ def turn(rho: np.ndarray, theta0: float) -> np.ndarray:
     if rho[-1] <= rho[0]:
         return np.full(len(rho), float(theta0))
     found = solve_ivp(slope, (rho[0], rho[-1]), [theta0], t_eval=rho[steps], rtol=1e-6, atol=1e-8 * theta0)
-    return np.interp(rho, rho[steps], found.y[0])
+    result: np.ndarray = np.interp(rho, rho[steps], found.y[0])
+    return result

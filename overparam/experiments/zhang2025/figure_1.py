@@ -194,15 +194,15 @@ def _checked(M: Any, n: Any, d: Any, scale: Any, step_size: Any, steps: Any, see
     if not isinstance(minibatch, bool | np.bool_):
         raise ValueError(f"minibatch must be True or False; got {minibatch!r}")
     check_progress(progress)
-    settings = {"M": _distances(M), "n": check_integer(n, "n", minimum=1, maximum=MOST),
-                "d": check_integer(d, "d", minimum=1, maximum=MOST),
-                "scale": _number(scale, "scale", "not below 0", lambda value: value >= 0),
-                "step_size": _number(step_size, "step_size", "above 0", lambda value: value > 0),
-                "steps": check_steps(steps), "seed": check_integer(seed, "seed"),
-                "tol": _number(tol, "tol", "above 0", lambda value: value > 0),
-                "records": check_integer(records, "records", minimum=1, maximum=MOST), "minibatch": bool(minibatch),
-                "batch_size": check_integer(batch_size, "batch_size", minimum=1, maximum=MOST),
-                "minibatch_runs": check_integer(minibatch_runs, "minibatch_runs", minimum=1)}
+    settings: dict[str, Any] = {"M": _distances(M), "n": check_integer(n, "n", minimum=1, maximum=MOST),
+                                "d": check_integer(d, "d", minimum=1, maximum=MOST),
+                                "scale": _number(scale, "scale", "not below 0", lambda value: value >= 0),
+                                "step_size": _number(step_size, "step_size", "above 0", lambda value: value > 0),
+                                "steps": check_steps(steps), "seed": check_integer(seed, "seed"),
+                                "tol": _number(tol, "tol", "above 0", lambda value: value > 0),
+                                "records": check_integer(records, "records", minimum=1, maximum=MOST), "minibatch": bool(minibatch),
+                                "batch_size": check_integer(batch_size, "batch_size", minimum=1, maximum=MOST),
+                                "minibatch_runs": check_integer(minibatch_runs, "minibatch_runs", minimum=1)}
     Auto(tol=settings["tol"])  # their own checks belong before any work too
     log_spaced(settings["records"]).steps(settings["steps"])
     return settings

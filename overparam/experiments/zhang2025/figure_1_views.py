@@ -121,7 +121,8 @@ def _norms_of(traj: Any) -> np.ndarray:
 
 def _last_decade(run: Run) -> np.ndarray:
     times = run.trajectory.times
-    return (times > 0) & (times >= times[-1] / 10)
+    found: np.ndarray = (times > 0) & (times >= times[-1] / 10)
+    return found
 
 
 # --- the data set -----------------------------------------------------------------------------------------------------

@@ -210,7 +210,8 @@ class IntermediateResult(StoppableResult):
 
 def _wanted(d: int, sigma: float, settings: dict[str, Any]) -> bool:
     """Whether starts of this width are within reach: on a line, or of two parameters, all are."""
-    return min(d, settings["n"] - 1) == 1 or sigma * math.sqrt(d) <= settings["reach"]
+    found: bool = min(d, settings["n"] - 1) == 1 or sigma * math.sqrt(d) <= settings["reach"]
+    return found
 
 
 def _checked(d: Any, sigma: Any, M: Any, n: Any, samples: Any, reach: Any, seed: Any, tol: Any, n_jobs: Any,
@@ -220,9 +221,11 @@ def _checked(d: Any, sigma: Any, M: Any, n: Any, samples: Any, reach: Any, seed:
     check_jobs(n_jobs)
     widths = check_several(sigma, "sigma", "a number from 1e-100 to 1000",
                            lambda item: check_real(item, "sigma", minimum=1e-100, maximum=1e3))
-    settings = {"d": check_numbers(d, "d", 1), "sigma": tuple(sorted(widths)), "M": check_real(M, "M", minimum=0.0, maximum=100.0),
-                "n": check_integer(n, "n", minimum=2), "samples": check_integer(samples, "samples", minimum=1),
-                "reach": check_positive(reach, "reach"), "seed": check_integer(seed, "seed", minimum=0), "tol": Auto(tol=tol).tol}
+    settings: dict[str, Any] = {"d": check_numbers(d, "d", 1), "sigma": tuple(sorted(widths)),
+                                "M": check_real(M, "M", minimum=0.0, maximum=100.0),
+                                "n": check_integer(n, "n", minimum=2), "samples": check_integer(samples, "samples", minimum=1),
+                                "reach": check_positive(reach, "reach"), "seed": check_integer(seed, "seed", minimum=0),
+                                "tol": Auto(tol=tol).tol}
     for dimension in settings["d"]:
         if not any(_wanted(dimension, width, settings) for width in widths):
             raise ValueError(f"reach={settings['reach']:g} leaves no sigma in d = {dimension}: sigma sqrt(d) must not be above it for at "

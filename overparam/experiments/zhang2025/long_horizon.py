@@ -134,12 +134,14 @@ class Run:
         r"""(T,) what tends to a constant: :math:`64t^2L/n^2` to the number of directions, or :math:`Ltr^2/16` to that of far parameters."""
         traj = self.trajectory
         if self.converges:
-            return traj.loss * 64 * traj.times**2 / self.n**2
+            found: np.ndarray = traj.loss * 64 * traj.times**2 / self.n**2
+            return found
         diverged = list(self.regime.diverged)
         if not diverged:
             return np.full(len(traj), np.nan)
         inverse = (regimes.distances(traj)[:, diverged] ** -2.0).mean(axis=1)
-        return traj.loss * traj.times / (16 * inverse)
+        found = traj.loss * traj.times / (16 * inverse)
+        return found
 
     @property
     def expected_constant(self) -> float:
@@ -167,7 +169,8 @@ class LongHorizonResult(RunsResult):
         """The run from `start` with n parameters."""
         for run in self.runs:
             if (run.start, run.n) == (start, n):
-                return run
+                found: Run = run
+                return found
         raise ValueError(f"there is no run {start!r} with n={n}; there are: {'; '.join(run.name for run in self.runs)}")
 
     def verify(self, progress: bool | None = None) -> dict[str, Verification]:
@@ -195,7 +198,8 @@ class LongHorizonResult(RunsResult):
 
 def _offsets(traj: Trajectory, record: int) -> np.ndarray:
     """(n, k) parameters minus the target, which is the origin of the reduced coordinates."""
-    return traj.states[record].coordinates
+    found: np.ndarray = traj.states[record].coordinates
+    return found
 
 
 def _spread(n: int, settings: dict[str, Any]) -> np.ndarray:

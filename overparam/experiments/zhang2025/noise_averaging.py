@@ -112,9 +112,9 @@ class NoiseAveragingResult(StoppableResult):
                 ax.plot(T[known], r[known], "o-", color=self._colour(weight), markersize=4, markerfacecolor="none", linewidth=1,
                         label=LABELS[weight])
                 highest = max(highest, float(r[known].max()))
-        for (weight, T, d), point in self.returns.items():
+        for (weight, T_, d), point in self.returns.items():
             if point.found:
-                ax.plot(T, point.middle, "x+"[self.settings["d"].index(d) % 2], color=self._colour(weight), markersize=6)
+                ax.plot(T_, point.middle, "x+"[self.settings["d"].index(d) % 2], color=self._colour(weight), markersize=6)
         for number, d in enumerate(self.settings["d"]):
             ax.plot([], [], "x+"[number % 2], color="0.3", linestyle="none", label=f"others free, $d={d}$")
         ax.set_yscale("log")
@@ -162,7 +162,7 @@ class NoiseAveragingResult(StoppableResult):
         for (weight, T), counts in self.wide.items():
             wide[weights.index(weight), horizons.index(T)] = [np.nan if k is None else k for k in counts]
         axes = ("weight", "T", "d")
-        data = {name: (axes, values) for name, values in fields.items()}
+        data: dict[str, Any] = {name: (axes, values) for name, values in fields.items()}
         data |= {name: ((*axes, "point"), values) for name, values in points.items()}
         data |= {"radius_at_rest": (("weight", "rest_T"), radii), "wide_converged": (("weight", "T", "multiple"), wide)}
         coords = {"weight": weights, "T": horizons, "d": d, "rest_T": rest, "multiple": list(WIDE)}
@@ -178,9 +178,8 @@ class NoiseAveragingResult(StoppableResult):
                          f"({one.measured / one.predicted - 1:+.2%})  kappa {kappas}  {notes}".rstrip())
         lines.append("r_c: one mean is drawn back from below, the others at the target (any dimension):")
         for weight in self.settings["weight"]:
-            T, r = self.radius(weight)
             lines.append(f"  {weight:>10} " + "  ".join(f"T={t:g}: {'none up to 1000' if np.isinf(x) else format(x, '.2f')}"
-                                                       for t, x in zip(T, r, strict=True)))
+                                                       for t, x in zip(*self.radius(weight), strict=True)))
         lines.append("and with the others free, normal about the target at the start:")
         for (weight, T, d), point in self.returns.items():
             lines.append(f"  {weight:>10} T={T:<4g} d={d}  [{point.low:.3f}, {point.high:.3f}]  {point.message}".rstrip())
@@ -211,7 +210,7 @@ def _checked(weight: Any, T: Any, d: Any, n: Any, rest_T: Any, nodes: Any, resol
             "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
 
 
-def _part(kind: str, weight: str, T: float, d: int | None, settings: dict[str, Any]) -> Any:
+def _part(kind: str, weight: str, T: float, d: Any, settings: dict[str, Any]) -> Any:
     """One entry of a result."""
     n, nodes, tol = settings["n"], settings["nodes"], settings["tol"]
     if kind == "radii":

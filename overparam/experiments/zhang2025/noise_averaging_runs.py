@@ -26,7 +26,7 @@ CLOSEST = 4.0  # a cluster starts from beyond this, or its own spread at the bor
 EXPECTED = (-2.65, 0.7, 0.6)  # kappa is near the first plus the second times the exponent at r_c, to the third (measured, n = 5)
 
 
-def exponent(weight: str | Callable, T: float, nodes: int = 32) -> float:
+def exponent(weight: str | Callable[..., Any], T: float, nodes: int = 32) -> float:
     r"""Return :math:`\langle e^{-4t}\rangle/\langle e^{-2t}\rangle`: the part of M² by which small differences grow on the way in.
 
     Examples
@@ -39,7 +39,7 @@ def exponent(weight: str | Callable, T: float, nodes: int = 32) -> float:
     return float(weights @ np.exp(-4 * t) / (weights @ np.exp(-2 * t)))
 
 
-def averaged(weight: str | Callable, T: float, d: int, nodes: int, tol: float) -> TimeAveraged:
+def averaged(weight: str | Callable[..., Any], T: float, d: int, nodes: int, tol: float) -> TimeAveraged:
     r"""Return the averaged loss over :math:`[0,T]`, times a factor that gives parameters near the target the speed they have at T = 0.
 
     A factor is a change of the unit of time alone.
@@ -48,7 +48,7 @@ def averaged(weight: str | Callable, T: float, d: int, nodes: int, tol: float) -
     return TimeAveraged(Gaussian(np.zeros(d)), times, weights / (weights @ np.exp(-2 * times)), rule=Auto(tol=tol))
 
 
-def radius_at_rest(weight: str | Callable, T: float, n: int, nodes: int = 48, tol: float = 1e-6, most: float = 60.0,
+def radius_at_rest(weight: str | Callable[..., Any], T: float, n: int, nodes: int = 48, tol: float = 1e-6, most: float = 60.0,
                    resolution: float = 1e-3) -> float:
     r"""Return :math:`r_c`: the radius at which one mean feels no force while the other n-1 are at the target.
 
@@ -98,7 +98,7 @@ def radius_at_rest(weight: str | Callable, T: float, n: int, nodes: int = 48, to
 class AveragedDynamics(Dynamics):
     """Gradient flow of the averaged loss; a run is decided once what escapes is `beyond` the radius from which it would come back."""
 
-    weight: str | Callable = "uniform"
+    weight: str | Callable[..., Any] = "uniform"
     T: float = 1.0
     nodes: int = 8
     beyond: float = 0.0

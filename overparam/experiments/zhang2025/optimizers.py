@@ -157,10 +157,10 @@ class OptimizersResult(StoppableResult):
                 low[place], high[place] = self.borders[key].low - grown[place], self.borders[key].high - grown[place]
         over = ("optimizer", "M")
         late = np.full((2, len(METHODS)), np.nan)
-        for place, method in enumerate(METHODS):
+        for number, method in enumerate(METHODS):
             if method in self.late:
                 rate = self.late[method].rate
-                late[:, place] = np.nan if rate is None else rate.exponent, self.constant(method)
+                late[:, number] = np.nan if rate is None else rate.exponent, self.constant(method)
         data = {"late_exponent": ("optimizer", late[0]), "late_constant": ("optimizer", late[1]), "converged": (over, k),
                 "exponent": (over, exponent), "final_loss": (over, loss), "log_growth": (over, grown),
                 "border_low": (over, low), "border_high": (over, high)}

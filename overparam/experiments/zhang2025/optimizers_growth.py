@@ -8,6 +8,7 @@ Small steps of descent make the growth :math:`e^{M^2}`; what an optimizer does t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def adam_growth(M: float, n: int, step_size: float, beta1: float = 0.9, beta2: f
 
 
 #: The growth under each method of the experiment, from its settings.
-GROWTHS: dict[str, Callable[[float, dict], float]] = {
+GROWTHS: dict[str, Callable[[float, dict[str, Any]], float]] = {
     "descent": lambda M, s: descent_growth(M, s["n"], s["step_size"]),
     "heavy ball": lambda M, s: momentum_growth(M, s["n"], s["step_size"], s["momentum"]),
     "Nesterov": lambda M, s: momentum_growth(M, s["n"], s["step_size"], s["momentum"], nesterov=True),

@@ -28,7 +28,8 @@ def weights_of(settings: dict[str, Any]) -> np.ndarray:
     z = np.random.default_rng([settings["seed"], 1]).standard_normal(n)
     z -= z.mean()
     weights = 1 + settings["weight_spread"] * z / np.sqrt((z**2).mean())
-    return weights / weights.sum()
+    found: np.ndarray = weights / weights.sum()
+    return found
 
 
 def cluster_run(method: str, M: float, settings: dict[str, Any]) -> Trajectory:
@@ -51,14 +52,17 @@ def late_run(method: str, settings: dict[str, Any]) -> Trajectory:
 
 def _drive(method: str, objective: ScoreMatching, start: Any, settings: dict[str, Any], steps: int, **options: Any) -> Trajectory:
     eta = settings["step_size"]
+    found: Trajectory
     if method == "Adam":
-        return adam(objective, start, step_size=settings["adam_step_size"], steps=steps, progress=False, **options)
+        found = adam(objective, start, step_size=settings["adam_step_size"], steps=steps, progress=False, **options)
+        return found
     if method == "preconditioned":
         return gradient_descent(objective, start, step_size=eta / settings["n"], steps=steps, precondition="weights", progress=False,
                                 **options)
     if method in ("heavy ball", "Nesterov"):
-        return momentum(objective, start, step_size=eta, steps=steps, momentum=settings["momentum"], nesterov=method == "Nesterov",
+        found = momentum(objective, start, step_size=eta, steps=steps, momentum=settings["momentum"], nesterov=method == "Nesterov",
                         progress=False, **options)
+        return found
     return gradient_descent(objective, start, step_size=eta, steps=steps, progress=False, **options)
 
 

@@ -177,14 +177,14 @@ class PhaseBoundaryResult(StoppableResult):
             lines.append(f"{line}  {point.message}".rstrip())
         lines.append("")
         for n, d, profile in self.curves():
-            M, low, high = self.curve(n, d, profile)
-            known = np.isfinite(low + high)
-            M, middle = M[known], ((low + high) / 2)[known]
-            if M.size:
-                later = M > M.min() if M.size > 1 else M >= M.min()
-                nearest = f", {middle[M.argmin()]:.4f} at M = {M.min():g}" if M.size > 1 else ""
+            along, below, above = self.curve(n, d, profile)
+            known = np.isfinite(below + above)
+            far, middle = along[known], ((below + above) / 2)[known]
+            if far.size:
+                later = far > far.min() if far.size > 1 else far >= far.min()
+                nearest = f", {middle[far.argmin()]:.4f} at M = {far.min():g}" if far.size > 1 else ""
                 lines.append(f"n={n}, d={d}, {profile_label(profile)}: kappa {middle[later].min():.4f} to {middle[later].max():.4f} "
-                             f"over M = {M[later].min():g} to {M.max():g}{nearest}")
+                             f"over M = {far[later].min():g} to {far.max():g}{nearest}")
         if self.em:
             lines += ["", "Gradient EM has no border. Nats by which a spread of 1e-200 grew on the way to the target, and to first order"
                       + (" (M^2/2, M^2):" if eta is None else ":"),
@@ -201,10 +201,11 @@ def _checked(n: Any, d: Any, M: Any, profile: Any, step_size: Any, resolution: A
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
     check_jobs(n_jobs)
-    settings = {"n": check_numbers(n, "n", 2), "d": check_numbers(d, "d", 1), "M": check_distances(M), "profile": check_profiles(profile),
-                "step_size": None if step_size is None else check_positive(step_size, "step_size"),
-                "resolution": check_real(resolution, "resolution", minimum=1e-6, maximum=1.0), "tol": Auto(tol=tol).tol,
-                "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
+    settings: dict[str, Any] = {"n": check_numbers(n, "n", 2), "d": check_numbers(d, "d", 1), "M": check_distances(M),
+                                "profile": check_profiles(profile),
+                                "step_size": None if step_size is None else check_positive(step_size, "step_size"),
+                                "resolution": check_real(resolution, "resolution", minimum=1e-6, maximum=1.0), "tol": Auto(tol=tol).tol,
+                                "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
     if settings["step_size"] is not None and 2 * settings["step_size"] >= min(settings["n"]):
         raise ValueError(f"step_size must be below n/2, or the centre oscillates; got {step_size!r} for n = {min(settings['n'])}")
     return settings
@@ -309,8 +310,8 @@ def phase_boundary(n: int | Sequence[int] = (3, 5), d: int | Sequence[int] = (1,
         for (key, *_), point in in_parallel(_point, others, n_jobs, progress, total, done=len(first)):
             found[key] = point
             where = f"after {len(found)} of {total} points"
-        for (n, M, _), one in in_parallel(_em, pairs, n_jobs, progress, len(pairs)):
-            em[n, M] = one
+        for (number, distance, _), one in in_parallel(_em, pairs, n_jobs, progress, len(pairs)):
+            em[number, distance] = one
             where = f"after {len(em)} of {len(pairs)} runs under gradient EM"
     except KeyboardInterrupt:
         if not found:

@@ -74,9 +74,11 @@ def profile(name: str | int, n: int) -> np.ndarray:
         z = np.zeros(n)
         z[[0, -1][name == "one far"]] = [-1.0, 1.0][name == "one far"]
     else:
-        z = np.sort(np.random.default_rng(name).standard_normal(n))
+        seed: Any = name
+        z = np.sort(np.random.default_rng(seed).standard_normal(n))
     z = z - z.mean()
-    return z / np.sqrt((z**2).mean())
+    found: np.ndarray = z / np.sqrt((z**2).mean())
+    return found
 
 
 def growth(M: float, n: int, step_size: float | None = None) -> float:
@@ -130,7 +132,8 @@ class Dynamics:
         if log_epsilon > 0:
             deviations, log_epsilon = deviations * np.exp(log_epsilon), 0.0
         start = init.around(centre, deviations, log_scale=log_epsilon)
-        horizon, regime = HORIZON * n, None
+        regime: Any = None
+        horizon = HORIZON * n
         for _ in range(ATTEMPTS):
             traj = self._run(start, horizon)
             if traj.status == "interrupted":
@@ -179,7 +182,8 @@ def _records(ratio: float, for_a_decade: float) -> LogSpaced:
 
 def _axis(state: State) -> np.ndarray:
     """The first axis of the space in the state's coordinates."""
-    return np.eye(state.d)[0] if state.basis is None else state.basis[0] / np.linalg.norm(state.basis[0])
+    found: np.ndarray = np.eye(state.d)[0] if state.basis is None else state.basis[0] / np.linalg.norm(state.basis[0])
+    return found
 
 
 def _across(state: State) -> float:
@@ -192,7 +196,7 @@ def _across(state: State) -> float:
 def _on_line(state: State) -> State:
     """The state on the line of the first axis."""
     axis = _axis(state)
-    return State(centre=[state.centre @ axis], deviations=(state.deviations @ axis)[:, None], log_scale=state.log_scale)
+    return State(centre=np.array([state.centre @ axis]), deviations=(state.deviations @ axis)[:, None], log_scale=state.log_scale)
 
 
 @dataclass(frozen=True)

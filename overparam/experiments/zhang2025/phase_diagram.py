@@ -130,7 +130,8 @@ class PhaseDiagramResult(StoppableResult):
     def _mean(self) -> np.ndarray:
         known = np.isfinite(self.k)
         total = np.where(known, self.k, 0.0).sum(axis=0)
-        return np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+        found: np.ndarray = np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+        return found
 
     def _draw_lines(self, ax: Axes, number: int | None) -> None:
         """The lines of k = n and k = 2, and thin ones between, where they lie in the picture."""
@@ -264,8 +265,9 @@ def phase_diagram(points: int = 25, M: Sequence[float] = (1.0, 6.0), log_epsilon
     ([2.0, 2.0, 2.0], 1.0)
     """
     settings = _checked(points, M, log_epsilon, n, profile, tol, rtol, store, n_jobs, progress)
-    grid = {"M": np.linspace(*settings["M"], settings["points"]), "log_epsilon": np.linspace(*settings["log_epsilon"], settings["points"]),
-            "profile": list(settings["profile"])}
+    (nearest, farthest), (narrowest, widest) = settings["M"], settings["log_epsilon"]
+    grid: dict[str, Any] = {"M": np.linspace(nearest, farthest, settings["points"]),
+                            "log_epsilon": np.linspace(narrowest, widest, settings["points"]), "profile": list(settings["profile"])}
     point = partial(_point, n=settings["n"], tol=settings["tol"], rtol=settings["rtol"])
     with swept(point, grid, store, n_jobs, progress, failures=True) as (found, interrupted):
         where = f"after {found.status().done} of {len(found)} runs" if interrupted else ""
@@ -274,5 +276,5 @@ def phase_diagram(points: int = 25, M: Sequence[float] = (1.0, 6.0), log_epsilon
         data = found.collect()
     k = data.k.transpose("profile", "M", "log_epsilon").values.astype(np.float64)
     reasons = data.reason.transpose("profile", "M", "log_epsilon").values
-    told = {tuple(map(int, at)): str(reasons[tuple(at)]) for at in np.argwhere(reasons != "")}
+    told: dict[Any, str] = {tuple(map(int, at)): str(reasons[tuple(at)]) for at in np.argwhere(reasons != "")}
     return PhaseDiagramResult(NAME, settings, grid["M"], grid["log_epsilon"], k, told, stopped=where)

@@ -213,11 +213,11 @@ def _checked(M: Any, n: Any, d: Any, scale: Any, step_size: Any, steps: Any, see
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
     check_jobs(n_jobs)
-    settings = {"M": check_distances(M), "n": check_integer(n, "n", minimum=2, maximum=1000),
-                "d": check_integer(d, "d", minimum=1, maximum=MOST_AXES),
-                "scale": check_real(scale, "scale", minimum=0.0), "step_size": check_positive(step_size, "step_size"),
-                "steps": check_steps(steps), "seed": check_integer(seed, "seed", minimum=0), "tol": Auto(tol=tol).tol,
-                "records": check_integer(records, "records", minimum=1, maximum=10**6)}
+    settings: dict[str, Any] = {"M": check_distances(M), "n": check_integer(n, "n", minimum=2, maximum=1000),
+                                "d": check_integer(d, "d", minimum=1, maximum=MOST_AXES),
+                                "scale": check_real(scale, "scale", minimum=0.0), "step_size": check_positive(step_size, "step_size"),
+                                "steps": check_steps(steps), "seed": check_integer(seed, "seed", minimum=0), "tol": Auto(tol=tol).tol,
+                                "records": check_integer(records, "records", minimum=1, maximum=10**6)}
     if settings["scale"] > 1e-3:
         raise ValueError(f"scale must not be above 1e-3: a script's rule serves means that differ along one axis; got {scale!r}")
     return settings

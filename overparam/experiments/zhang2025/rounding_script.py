@@ -59,6 +59,7 @@ def descend(objective: ScoreMatching, params: np.ndarray, dtype: Any, step_size:
             losses.append(float(value))
             norms.append(float(np.linalg.norm(grad)))
         params = params - eta * grad
-    return Trajectory(steps=schedule, times=schedule * step_size, loss=losses, loss_error=np.zeros(len(losses)), grad_norm=norms,
-                      centres=np.zeros((len(kept), d)), deviations=np.array(kept), objective=objective, problem=objective.describe(),
+    return Trajectory(steps=schedule, times=schedule * step_size, loss=np.array(losses), loss_error=np.zeros(len(losses)),
+                      grad_norm=np.array(norms), centres=np.zeros((len(kept), d)), deviations=np.array(kept),
+                      objective=objective, problem=objective.describe(),
                       driver="script", attributes={"dtype": np.dtype(dtype).name})

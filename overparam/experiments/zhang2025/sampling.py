@@ -175,7 +175,8 @@ class SamplingResult(StoppableResult):
             ax.plot(times, [model.variation for model in models], color=colour, linestyle=style, linewidth=1.2, label=label)
             seen = [(time, model.drawn) for time, model in zip(times, models, strict=True) if model.drawn > 2 * self.noise]
             if seen:
-                ax.errorbar(*zip(*seen, strict=True), yerr=self.noise, fmt="o", color=colour, markersize=3, linewidth=0.7, capsize=1.5)
+                seen_times, drawn = zip(*seen, strict=True)
+                ax.errorbar(seen_times, drawn, yerr=self.noise, fmt="o", color=colour, markersize=3, linewidth=0.7, capsize=1.5)
         ax.plot(times, [min(math.sqrt(one.separate.bound / 2), 1.0) for one in rows], color="0.5", linestyle=":", linewidth=1.0,
                 label="bound from the losses\nat each noise time")
         ax.set_xscale("log")
@@ -230,13 +231,13 @@ def _checked(M: Any, n: Any, spread: Any, t_end: Any, noise_times: Any, noise_en
     starts = check_distances(M)
     if max(starts) > 20:
         raise ValueError(f"M must be at most 20: the lattice of the samples' law grows with it; got {M!r}")
-    settings = {"M": starts, "n": check_integer(n, "n", minimum=2),
-                "spread": check_real(spread, "spread", minimum=1e-100, maximum=1.0),
-                "t_end": check_real(t_end, "t_end", minimum=_FIRST, maximum=1e12),
-                "noise_times": check_integer(noise_times, "noise_times", minimum=2, maximum=1000),
-                "noise_end": check_real(noise_end, "noise_end", minimum=1.0, maximum=20.0),
-                "samples": check_integer(samples, "samples", minimum=100), "seed": check_integer(seed, "seed", minimum=0),
-                "tol": Auto(tol=tol).tol, "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
+    settings: dict[str, Any] = {"M": starts, "n": check_integer(n, "n", minimum=2),
+                                "spread": check_real(spread, "spread", minimum=1e-100, maximum=1.0),
+                                "t_end": check_real(t_end, "t_end", minimum=_FIRST, maximum=1e12),
+                                "noise_times": check_integer(noise_times, "noise_times", minimum=2, maximum=1000),
+                                "noise_end": check_real(noise_end, "noise_end", minimum=1.0, maximum=20.0),
+                                "samples": check_integer(samples, "samples", minimum=100), "seed": check_integer(seed, "seed", minimum=0),
+                                "tol": Auto(tol=tol).tol, "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
     if not 0.02 <= settings["noise_end"] / settings["noise_times"] <= 1.0:
         raise ValueError(f"noise_times={noise_times!r} must make intervals of length 0.02 to 1 of noise_end={noise_end!r}")
     return settings

@@ -103,7 +103,8 @@ class Chain:
     def score_mean(self, k: int, x: np.ndarray) -> np.ndarray:
         """v of interval k at x."""
         means = self.means[k]
-        return softmax(np.outer(x, means) - means**2 / 2) @ means
+        found: np.ndarray = softmax(np.outer(x, means) - means**2 / 2) @ means
+        return found
 
     def moved(self, k: int, x: np.ndarray) -> np.ndarray:
         """Mean of the step through interval k from x."""

@@ -53,7 +53,8 @@ class SgdBorderResult(StoppableResult):
 
     def estimate(self, batch_size: float) -> float:
         r"""The estimate :math:`4\eta M^2/(nB)` of the variance of the logarithm of the growth."""
-        return 4 * self.settings["step_size"] * self.settings["M"] ** 2 / (self.settings["n"] * batch_size)
+        found: float = 4 * self.settings["step_size"] * self.settings["M"] ** 2 / (self.settings["n"] * batch_size)
+        return found
 
     def variance(self, batch_size: float) -> float:
         """The same variance without the assumption that steps are small."""
@@ -148,11 +149,12 @@ def _checked(batch_size: Any, M: Any, n: Any, step_size: Any, seeds: Any, resolu
     distances = check_distances(M)
     if len(distances) != 1 or distances[0] > 5.5:  # absolute parameters: rounding would be seen beyond
         raise ValueError(f"M must be one number, not above 5.5; got {M!r}")
-    settings = {"batch_size": tuple(sorted(check_numbers(batch_size, "batch_size", 1))), "M": distances[0],
-                "n": check_integer(n, "n", minimum=2), "step_size": check_positive(step_size, "step_size"),
-                "seeds": check_integer(seeds, "seeds", minimum=_FEWEST),
-                "resolution": check_real(resolution, "resolution", minimum=1e-3, maximum=1.0), "seed": check_integer(seed, "seed"),
-                "tol": Auto(tol=tol).tol}
+    settings: dict[str, Any] = {"batch_size": tuple(sorted(check_numbers(batch_size, "batch_size", 1))), "M": distances[0],
+                                "n": check_integer(n, "n", minimum=2), "step_size": check_positive(step_size, "step_size"),
+                                "seeds": check_integer(seeds, "seeds", minimum=_FEWEST),
+                                "resolution": check_real(resolution, "resolution", minimum=1e-3, maximum=1.0),
+                                "seed": check_integer(seed, "seed"),
+                                "tol": Auto(tol=tol).tol}
     if 4 * settings["step_size"] * settings["M"] ** 2 > 2 * settings["n"]:
         raise ValueError(f"step_size must keep deviations from more than tripling in a step, 4 step_size M^2/n <= 2; got {step_size!r}")
     return settings

@@ -71,7 +71,8 @@ class Borders:
     @property
     def error(self) -> float:
         """Standard error of the mean; NaN of one seed."""
-        return self.deviation / np.sqrt(np.isfinite(self.found).sum())
+        found: float = self.deviation / np.sqrt(np.isfinite(self.found).sum())
+        return found
 
     @property
     def deviation(self) -> float:
@@ -90,7 +91,8 @@ def rows(params: np.ndarray, x: np.ndarray) -> np.ndarray:
     """(S, n) gradient rows on the draws x (S, B) of each of S runs with parameters (S, n) on a line, the target at 0."""
     w = softmax(x[:, :, None] * params[:, None] - params[:, None] ** 2 / 2)
     v = (w * params[:, None]).sum(axis=-1, keepdims=True)
-    return 2 * (w * v * (1 + (params[:, None] - v) * (x[:, :, None] - params[:, None]))).mean(axis=1)
+    found: np.ndarray = 2 * (w * v * (1 + (params[:, None] - v) * (x[:, :, None] - params[:, None]))).mean(axis=1)
+    return found
 
 
 class _Draws:

@@ -112,7 +112,7 @@ class StationaryPointsResult(StoppableResult):
                 for name in group:
                     group[name][at] = getattr(point, name)
             spectra[at][:n * d] = point.hessian_eigenvalues
-        data = {name: (("n", "d"), values) for name, values in {**fields, **counts}.items()}
+        data: dict[str, Any] = {name: (("n", "d"), values) for name, values in {**fields, **counts}.items()}
         data |= {name: (("n", "d"), values.astype(str)) for name, values in words.items()}
         data["eigenvalue"] = (("n", "d", "mode"), spectra)
         return xarray.Dataset(data, coords={"n": list(numbers), "d": list(dimensions)}, attrs=self.attributes())
@@ -134,8 +134,8 @@ def _eigenvalues(point: StationaryPoint) -> dict[str, np.ndarray]:
 
 def _checked(n: Any, d: Any, tol: Any, null_tolerance: Any) -> dict[str, Any]:
     """The settings, converted, in the order in which they are written down."""
-    settings = {"n": _integers(n, "n", 3), "d": _integers(d, "d", 1), "tol": Auto(tol=tol).tol,
-                "null_tolerance": check_real(null_tolerance, "null_tolerance", minimum=0.0, maximum=1.0)}
+    settings: dict[str, Any] = {"n": _integers(n, "n", 3), "d": _integers(d, "d", 1), "tol": Auto(tol=tol).tol,
+                                "null_tolerance": check_real(null_tolerance, "null_tolerance", minimum=0.0, maximum=1.0)}
     largest = max(settings["n"]) * max(settings["d"])
     if largest > MOST:
         raise ValueError(f"n and d must not make more than {MOST} coordinates n·d; got {max(settings['n'])}·{max(settings['d'])}")

@@ -122,10 +122,12 @@ class UnequalWeightsResult(StoppableResult):
         for k in range(self.settings["n"] + 1):
             at = [(M, height) for M, height, number in found if number == k]
             if at:
-                ax.scatter(*zip(*at, strict=True), s=size, marker=marker, color=_colour(k, self.settings["n"]), label=f"$k={k}$")
+                near, heights = zip(*at, strict=True)
+                ax.scatter(near, heights, s=size, marker=marker, color=_colour(k, self.settings["n"]), label=f"$k={k}$")
         open_ = [(M, height) for M, height, number in found if number is None]
         if open_:
-            ax.scatter(*zip(*open_, strict=True), s=size, marker="x", color="0.6", label="undecided")
+            near, heights = zip(*open_, strict=True)
+            ax.scatter(near, heights, s=size, marker="x", color="0.6", label="undecided")
 
     def to_xarray(self) -> Dataset:
         """Return k over M and perturbation, the borders over M, and the pairs; NaN where there is none or a run is undecided."""
@@ -189,12 +191,12 @@ def _checked(M: Any, perturbation: Any, n: Any, weights_profile: Any, pairs: Any
                           lambda item: check_real(item, "perturbation", minimum=1e-15, maximum=_LARGEST))
     if not isinstance(weights_profile, str) or weights_profile not in ("equispaced", "one near", "one far"):
         raise ValueError(f"weights_profile must be 'equispaced', 'one near' or 'one far'; got {weights_profile!r}")
-    settings = {"M": tuple(sorted(distances)), "perturbation": tuple(sorted(sizes)), "n": check_integer(n, "n", minimum=2),
-                "weights_profile": weights_profile, "pairs": check_integer(pairs, "pairs", minimum=0),
-                "step_size": check_positive(step_size, "step_size"),
-                "resolution": check_real(resolution, "resolution", minimum=1e-6, maximum=1.0),
-                "seed": check_integer(seed, "seed", minimum=0), "tol": Auto(tol=tol).tol,
-                "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
+    settings: dict[str, Any] = {"M": tuple(sorted(distances)), "perturbation": tuple(sorted(sizes)), "n": check_integer(n, "n", minimum=2),
+                                "weights_profile": weights_profile, "pairs": check_integer(pairs, "pairs", minimum=0),
+                                "step_size": check_positive(step_size, "step_size"),
+                                "resolution": check_real(resolution, "resolution", minimum=1e-6, maximum=1.0),
+                                "seed": check_integer(seed, "seed", minimum=0), "tol": Auto(tol=tol).tol,
+                                "rtol": check_real(rtol, "rtol", minimum=1e-13, maximum=1e-2)}
     least = profile(weights_profile, settings["n"]).min() * max(sizes)
     if least <= -1:
         raise ValueError(f"perturbation must leave every weight above 0; {max(sizes):g} times the profile's smallest entry is {least:.3g}")

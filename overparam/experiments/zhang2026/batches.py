@@ -10,6 +10,7 @@ students get :math:`W^\top L` on axes of their own, and are turned into n axes a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,4 +78,5 @@ def _turned(means: np.ndarray) -> np.ndarray:
     """The first coordinate, and the others on as many axes as there are rows."""
     if means.shape[1] - 1 <= len(means):
         return means
-    return np.concatenate([means[:, :1], np.linalg.qr(means[:, 1:].T, mode="r").T], axis=1)
+    triangle: Any = np.linalg.qr(means[:, 1:].T, mode="r")
+    return np.concatenate([means[:, :1], triangle.T], axis=1)

@@ -154,10 +154,11 @@ def _tasks(settings: dict[str, Any], progress: bool | None) -> list[tuple[str, C
     tasks: list[tuple[str, Callable[[], Run]]] = []
     for d, apart, n, steps, batch in problems:
         rule, name = exact if n <= EXACT else sampled, f"d={d}, Delta={apart:.4g}, n={n}"
-        tasks.append((f"{name}, population", lambda d=d, apart=apart, n=n, k=steps, rule=rule:
+        tasks.append((f"{name}, population", lambda d=d, apart=apart, n=n, k=steps, rule=rule:  # type: ignore[misc]
                       population(d, apart, n, rule, sampled, eta, k, seed, record, progress)))
         tasks.append((f"{name}, minibatch",
-                      lambda d=d, apart=apart, n=n, b=batch, k=steps: by_batches(d, apart, n, b, eta, k, seed, record)))
+                      lambda d=d, apart=apart, n=n, b=batch, k=steps:  # type: ignore[misc]
+                      by_batches(d, apart, n, b, eta, k, seed, record)))
     return tasks
 
 

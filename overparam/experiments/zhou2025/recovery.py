@@ -71,7 +71,8 @@ def surjections(n: int, m: int) -> float:
     >>> round(surjections(2, 2), 12), round(surjections(3, 3), 12)
     (0.5, 0.222222222222)
     """
-    return sum((-1) ** j * math.comb(m, j) * (m - j) ** n for j in range(m + 1)) / m**n  # whole numbers: exactly 0 for n < m
+    found: float = sum((-1) ** j * math.comb(m, j) * (m - j) ** n for j in range(m + 1)) / m**n  # whole numbers: exactly 0 for n < m
+    return found
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,8 @@ class RecoveryResult(StoppableResult):
         each = {name: np.full((*shape, self.settings["starts"]), np.nan) for name in ("divergence", "recovered", "met", "steps")}
         for point in self.points:
             at = axes["m"].index(point.m), axes["n"].index(point.n)
-            values = (point.probability, *point.interval, surjections(point.n, point.m), point.grid_error)
-            for name, value in zip(fields, values, strict=True):
+            found = (point.probability, *point.interval, surjections(point.n, point.m), point.grid_error)
+            for name, value in zip(fields, found, strict=True):
                 fields[name][at] = value
             for name, values in each.items():
                 values[at] = [getattr(one, name) for one in point.outcomes]
@@ -226,9 +227,9 @@ class RecoveryResult(StoppableResult):
                   "all met: share of starts in which every component is nearest to some parameter; expected: its probability.",
                   "though not met: recovered though not all were met; met but not: the reverse.",
                   "published: n = Omega(m log m) parameters suffice; the constant is not known."]
-        lost = [one.divergence for point in self.points for one in point.outcomes if not one.recovered and np.isfinite(one.divergence)]
-        if lost:
-            lines.append(f"runs that did not recover it ended at KL {min(lost):.2g} to {max(lost):.2g}.")
+        left = [one.divergence for point in self.points for one in point.outcomes if not one.recovered and np.isfinite(one.divergence)]
+        if left:
+            lines.append(f"runs that did not recover it ended at KL {min(left):.2g} to {max(left):.2g}.")
         errors = [point.grid_error for point in self.points if np.isfinite(point.grid_error)]
         if errors:
             lines.append(f"KL on the grid is off the certified one by at most {max(errors):.1e} (last of the first run of every m and n).")

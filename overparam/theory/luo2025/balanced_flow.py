@@ -71,7 +71,8 @@ class Conservation(Theorem):
     def differences(params: np.ndarray) -> np.ndarray:
         """(N - 1, d, d) of them."""
         before, after = params[:-1], params[1:]
-        return before @ np.swapaxes(before.conj(), 1, 2) - np.swapaxes(after.conj(), 1, 2) @ after
+        found: np.ndarray = before @ np.swapaxes(before.conj(), 1, 2) - np.swapaxes(after.conj(), 1, 2) @ after
+        return found
 
     def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
         ends = [factors.balance_errors(common.factors_of(setting.run.states[place])).tolist() for place in (0, -1)]
@@ -147,7 +148,8 @@ def rises(setting: Setting, state: Any) -> tuple[np.ndarray, np.ndarray, np.ndar
                 common.factors_of(state), -grad)
 
 
-def rise(function: Callable[[np.ndarray], np.ndarray], params: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, ...]:
+def rise(function: Callable[[np.ndarray], np.ndarray], params: np.ndarray,
+         velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Derivative of a quadratic function of the factors along a velocity, its error, and the function's value."""
     speed, size = float(np.linalg.norm(velocity)), common.scale_of(params)
     value = function(params)
@@ -159,7 +161,8 @@ def rise(function: Callable[[np.ndarray], np.ndarray], params: np.ndarray, veloc
     def difference(h: float) -> np.ndarray:
         near, far = function(params + h * along) - function(params - h * along), function(params + 2 * h * along) - \
             function(params - 2 * h * along)
-        return (8 * near - far) / (12 * h)
+        found: np.ndarray = (8 * near - far) / (12 * h)
+        return found
 
     fine, coarse = difference(step / 2), difference(step)
     # the halved step is 16 times as accurate: the difference of the two is more than its error

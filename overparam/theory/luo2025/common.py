@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from overparam import factors
@@ -50,7 +52,7 @@ def in_frame(setting: Setting, state: State) -> np.ndarray:
     return to_frame(factors_of(state), setting.objective.target)
 
 
-def sizes_of_target(objective: Objective) -> np.ndarray:
+def sizes_of_target(objective: Any) -> np.ndarray:
     """(d,) singular values of the target, the largest first."""
     return np.linalg.svd(objective.target, compute_uv=False)
 
@@ -89,7 +91,7 @@ def factorization(objective: Objective) -> Hypothesis:
                       structural=True, note="" if is_one(objective) else f"it is {type(objective).__name__}")
 
 
-def depth(objective: Objective, wanted: int = 4) -> Hypothesis:
+def depth(objective: Any, wanted: int = 4) -> Hypothesis:
     """The product has so many factors."""
     return Hypothesis(f"there are {wanted} factors", f"N={wanted}", fact=objective.depth == wanted, structural=True,
                       note=f"N = {objective.depth}")

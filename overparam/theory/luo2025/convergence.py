@@ -228,7 +228,8 @@ class Theorem2(_Convergence):
         return init.balanced_gaussian(4, d, eps, rng, complex)
 
     def follow(self, objective: MatrixFactorization, start: np.ndarray, t_end: float, known: Mapping[str, Constant]) -> Trajectory:
-        return gradient_flow(objective, start, t_end=t_end, rtol=1e-8, record=log_spaced(_RECORDS), progress=False)
+        found: Trajectory = gradient_flow(objective, start, t_end=t_end, rtol=1e-8, record=log_spaced(_RECORDS), progress=False)
+        return found
 
     def never(self, runs: list[Trajectory], negative: np.ndarray, d: int, eps: float, sigma: float,
               rng: np.random.Generator) -> list[Conclusion]:

@@ -218,7 +218,8 @@ class Theorem11(Theorem):
 
     @staticmethod
     def _level(setting: Setting) -> float:
-        return 2**0.75 * float(common.sizes_of_target(setting.objective)[0]) ** 0.25
+        found: float = 2**0.75 * float(common.sizes_of_target(setting.objective)[0]) ** 0.25
+        return found
 
     @staticmethod
     def _sides(setting: Setting) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,8 @@ def least_loss(target: np.ndarray) -> float:
     >>> round(float(least_loss(np.diag([3.0, 2.0]))), 12)
     2.0
     """
-    return 0.5 * np.linalg.svd(target, compute_uv=False)[-1] ** 2
+    found: float = 0.5 * np.linalg.svd(target, compute_uv=False)[-1] ** 2
+    return found
 
 
 @register

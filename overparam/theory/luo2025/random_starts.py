@@ -178,7 +178,8 @@ class Theorem3(_RandomStart):
         return 1 / delta, 1 / delta**2
 
     def least_bound(self, depth: int, d: int) -> float:
-        return d**-1.5
+        found: float = d**-1.5
+        return found
 
     def examples(self) -> dict[str, Example]:
         return {"complex": Example("verified", lambda: {"C1": 1.0, "C2": 1.0}, "N=4, d=3, delta=0.1, constants of 1"),
@@ -223,7 +224,8 @@ class Theorem6(_RandomStart):
         return depth / delta, depth**depth / delta ** (depth + 1)
 
     def least_bound(self, depth: int, d: int) -> float:
-        return float(d) ** -(depth / 2 + 1)
+        found: float = float(d) ** -(depth / 2 + 1)
+        return found
 
     def examples(self) -> dict[str, Example]:
         return {"complex": Example("verified", lambda: {"C1": 1.0, "C2": 1.0}, "N=4, d=3, delta=0.1, constants of 1"),

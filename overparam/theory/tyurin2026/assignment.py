@@ -127,9 +127,9 @@ class TheoremE1(Theorem):
 
     def examples(self) -> dict[str, Example]:
         start = init.on_sphere(n=4, radius=30.0, dimension=2, rng=0)
-        known = {"separation": 12.0, "R_min": 20.0, "delta_min": 1.0, "Delta_bar": 0.25}
+        known: dict[str, Any] = {"separation": 12.0, "R_min": 20.0, "delta_min": 1.0, "Delta_bar": 0.25}
 
-        def run(side: float = 20.0, steps: int = 10, **given: float) -> dict[str, Any]:
+        def run(side: float = 20.0, steps: int = 10, **given: Any) -> dict[str, Any]:
             return {"subject": gradient_descent(triangle(side), start, step_size=1.0, steps=steps, record=every(1)), **given}
 
         return {"triangle": Example("verified", lambda: run(**known), "m=3, n=4, R0=30, sides of 20"),

@@ -127,7 +127,8 @@ class LateLoss(Theorem):
         if late is None:
             return np.empty(0)
         values = np.linalg.eigvalsh(laws_late.second_moment(setting.run.states[late]))
-        return values[values > 1e3 * _EPS * values.max()]
+        found: np.ndarray = values[values > 1e3 * _EPS * values.max()]
+        return found
 
     def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
         run = setting.run

@@ -107,7 +107,7 @@ class Theorem33(Theorem):
                 "weights of the modes": modes.modes_of(setting).weights.tolist()}
 
     def examples(self) -> dict[str, Example]:
-        known = {"match": 0.1, "separation": 12.0, "R_min": 20.0, "epsilon": 0.01}
+        known: dict[str, Any] = {"match": 0.1, "separation": 12.0, "R_min": 20.0, "epsilon": 0.01}
         even = 30.0 * np.array([[-1.0], [1.0], [-1.0], [1.0]])
 
         def run(start: Any = even, weights: Any = None, steps: int = 60, **given: float) -> dict[str, Any]:

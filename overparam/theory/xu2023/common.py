@@ -135,7 +135,8 @@ def local_phase(run: Trajectory) -> int | None:
 
 def since(run: Trajectory, record: int) -> np.ndarray:
     """Flow times counted from a record."""
-    return run.times - run.times[record]
+    found: np.ndarray = run.times - run.times[record]
+    return found
 
 
 def levels(times: np.ndarray, values: np.ndarray, upper: bool, error: float) -> tuple[bool | None, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from overparam.objectives import ReLUNeuron
-from overparam.objectives.base import Objective
 from overparam.state import State
 from overparam.theory.inequality import Bound, Inequality
 from overparam.theory.report import Hypothesis
@@ -24,7 +24,7 @@ _EPS = float(np.finfo(np.float64).eps)
 class Point:
     """An objective and a state."""
 
-    objective: Objective
+    objective: Any  # a ReLUNeuron where the hypotheses hold
     state: State
 
 
@@ -45,7 +45,8 @@ def published(params: np.ndarray, target: np.ndarray) -> np.ndarray:
     pairs, own = np.arccos(np.clip(units @ units.T, -1, 1)), np.arccos(np.clip(units @ goal, -1, 1))
     np.fill_diagonal(pairs, 0.0)
     radial = np.sin(pairs) @ lengths - size * np.sin(own)
-    return (params.sum(axis=0) - target) / 2 + (radial[:, None] * units - pairs @ params + own[:, None] * target) / (2 * np.pi)
+    found: np.ndarray = (params.sum(axis=0) - target) / 2 + (radial[:, None] * units - pairs @ params + own[:, None] * target) / (2 * np.pi)
+    return found
 
 
 class _Points(Inequality):
@@ -81,7 +82,7 @@ class Gradient(_Points):
         n, d = int(rng.choice([1, 2, 3, 7])), int(rng.integers(2, 6))
         return Point(ReLUNeuron(rng.standard_normal(d)), State.of(scale * rng.standard_normal((n, d))))
 
-    def sides(self, point: Point) -> tuple[float, float, float]:
+    def sides(self, point: Point) -> tuple[float, ...]:
         params = point.state.params
         target = point.objective.target
         found, expected = point.objective.estimate(params), published(params, target)

@@ -86,7 +86,8 @@ class Phases(_FromSmallStart):
         return [aligned, reached, kept]
 
     def measured(self, setting: Setting, constants: Mapping[str, Constant]) -> dict[str, Any]:
-        run, found = setting.run, {}
+        found: dict[str, Any] = {}
+        run = setting.run
         for name, record in (("half grown", grown(run)), ("local phase", common.local_phase(run))):
             if record is not None:
                 at = common.neurons(run.objective, run.states[record])
@@ -152,7 +153,8 @@ class Potential(Theorem):
                            note="" if begins else "all lengths between |v|/(3n) and 3|v|/n: a longer run would decide")]
 
     def _series(self, setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        run, start = setting.run, common.local_phase(setting.run)
+        start: Any = common.local_phase(setting.run)  # which has begun: a hypothesis
+        run = setting.run
         times = common.since(run, start)
         later = np.flatnonzero(times > 0)
         return times[later], np.array([common.neurons(run.objective, run.states[at]).potential for at in later]), run.loss[later], \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,14 @@ def largest_gap(found: np.ndarray, exact: np.ndarray, errors: np.ndarray) -> tup
     return float(found[worst]), float(exact[worst]), float(np.broadcast_to(errors, found.shape)[worst])
 
 
-def derivative(point: common.LikelihoodPoint) -> tuple[float, float, float]:
+def derivative(point: Any) -> tuple[float, float, float]:
     """Derivative of the library's loss along the point's direction by central differences, the gradient's, and the error of both."""
     step = 0.02
     found = {m: certain(point.objective.estimate(point.moved(m * step))) for m in (-2, -1, -0.5, 0.5, 1, 2)}
 
     def difference(m: float) -> float:
-        return (8 * (found[m].value - found[-m].value) - (found[2 * m].value - found[-2 * m].value)) / (12 * m * step)
+        result: float = (8 * (found[m].value - found[-m].value) - (found[2 * m].value - found[-2 * m].value)) / (12 * m * step)
+        return result
 
     fine, coarse = difference(0.5), difference(1.0)
     grad, error = point.gradient()

@@ -142,7 +142,8 @@ class Spread(Edge):
 
     def published(self, problem: Mapping[str, Any]) -> float:
         n, d = problem["n"], problem["d"]
-        return -math.log(108 * n * d) - 106 * n * d * problem["M0"] ** 3
+        found: float = -math.log(108 * n * d) - 106 * n * d * problem["M0"] ** 3
+        return found
 
     def guess(self, problem: Mapping[str, Any]) -> float:
         expected = self.derived(problem)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def near_remainder(line: Line) -> tuple[float, float]:
 
 def _norm(line: Line, parts: list[tuple[int, Terms]]) -> tuple[float, float]:
     """ln of the norm of twice a sum of E[w_j terms_j], and its error; NaN where the grid would be too large."""
-    found = [_expectation(line, j, terms) for j, terms in parts]
+    found: list[Any] = [_expectation(line, j, terms) for j, terms in parts]
     if any(one is None for one in found):
         return math.nan, math.nan
     top = max(peak for peak, _, _ in found)
@@ -133,15 +133,18 @@ def _expectation(line: Line, j: int, terms: Terms) -> tuple[float, np.ndarray, n
     def log_sum(x: np.ndarray) -> np.ndarray:
         logits = np.outer(x, t) - odds
         most = logits.max(axis=1)
-        return most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+        found: np.ndarray = most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+        return found
 
     def height(x: float) -> float:  # but for the odds, which may be far larger than all that varies
-        return -x * x / 2 + t[j] * x - float(log_sum(np.array([x]))[0])
+        found: float = -x * x / 2 + t[j] * x - float(log_sum(np.array([x]))[0])
+        return found
 
     def slope(x: float) -> float:
         logits = x * t - odds
         w = np.exp(logits - logits.max())
-        return -x + t[j] - float(w @ t) / float(w.sum())
+        found: float = -x + t[j] - float(w @ t) / float(w.sum())
+        return found
 
     reach = float(np.ptp(t)) + 1.0
     peak_at = _bisect(slope, -reach, reach)

@@ -64,7 +64,9 @@ def gaps(centre: np.ndarray, deviations: np.ndarray, log_scale: float = 0.0) -> 
     radii = np.linalg.norm(points, axis=1)
 
     def farther(i: int) -> np.ndarray:
-        return ((deviations - deviations[i]) * (points + points[i])).sum(axis=1) / np.maximum(radii + radii[i], np.finfo(float).tiny)
+        found: np.ndarray
+        found = ((deviations - deviations[i]) * (points + points[i])).sum(axis=1) / np.maximum(radii + radii[i], np.finfo(float).tiny)
+        return found
 
     nearest = int(np.argmin(farther(0)))
     with np.errstate(divide="ignore"):

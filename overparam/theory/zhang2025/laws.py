@@ -135,4 +135,5 @@ def far_parameters(times: Any, radius: Any, *, leading: bool = False) -> np.ndar
     """
     squares = np.asarray(radius, dtype=np.float64) ** 2
     squares = np.where(squares > 16, squares, np.nan)
-    return 16 / np.asarray(times, dtype=np.float64) * (1 / (squares if leading else squares - 16)).sum(axis=-1)
+    found: np.ndarray = 16 / np.asarray(times, dtype=np.float64) * (1 / (squares if leading else squares - 16)).sum(axis=-1)
+    return found

@@ -201,7 +201,7 @@ class FirstOrder(Inequality):
     def hypotheses_at(self, point: GradientPoint) -> list[Hypothesis]:
         return point.hypotheses()
 
-    def sides(self, point: GradientPoint) -> list[tuple[float, float, float]]:
+    def sides(self, point: GradientPoint) -> list[tuple[float, ...]]:
         centre = point.state.centre
         axis = centre / max(float(np.linalg.norm(centre)), 1e-300)
         mixed = point.direction - point.direction.mean(axis=0)
@@ -221,7 +221,8 @@ class FirstOrder(Inequality):
                  for m in (-2, -1, -0.5, 0.5, 1, 2)}
 
         def difference(m: float) -> np.ndarray:
-            return (8 * (found[m][0] - found[-m][0]) - (found[2 * m][0] - found[-2 * m][0])) / (12 * m * step)
+            result: np.ndarray = (8 * (found[m][0] - found[-m][0]) - (found[2 * m][0] - found[-2 * m][0])) / (12 * m * step)
+            return result
 
         fine, coarse = difference(0.5), difference(1.0)
         errors = np.abs(fine - coarse) + 3 * max(error.max() for _, error in found.values()) / step

@@ -41,7 +41,8 @@ def second_moment(state: State) -> np.ndarray:
     [[1.0, -1.0], [-1.0, 2.0]]
     """
     params = state.coordinates
-    return params.T @ params / len(params)
+    found: np.ndarray = params.T @ params / len(params)
+    return found
 
 
 @register
@@ -250,7 +251,8 @@ class OneConverges(Theorem):
 
     @staticmethod
     def _norms(setting: Setting, record: int = -1) -> np.ndarray:
-        return np.linalg.norm(setting.run.states[record].coordinates, axis=1)
+        found: np.ndarray = np.linalg.norm(setting.run.states[record].coordinates, axis=1)
+        return found
 
     def _radius(self, setting: Setting, record: int = -1) -> np.ndarray:
         """Distances, at a record, of those that end far."""

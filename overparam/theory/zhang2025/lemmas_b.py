@@ -104,7 +104,8 @@ class _Gradient(Inequality):
         near = {m: certain(point.objective.estimate(point.moved(m * step))) for m in (-2, -1, -0.5, 0.5, 1, 2)}
 
         def difference(m: float) -> float:
-            return (8 * (near[m].value - near[-m].value) - (near[2 * m].value - near[-2 * m].value)) / (12 * m * step)
+            found: float = (8 * (near[m].value - near[-m].value) - (near[2 * m].value - near[-2 * m].value)) / (12 * m * step)
+            return found
 
         fine, coarse = difference(0.5), difference(1.0)
         return fine, abs(fine - coarse) + 3 * max(one.value_error for one in near.values()) / step
@@ -224,4 +225,5 @@ class LemmaB3(Inequality):
 
 def _in_ball(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     rows = rng.standard_normal((n, d))
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True) * rng.uniform(0, 1, (n, 1)) ** (1 / d)
+    found: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True) * rng.uniform(0, 1, (n, 1)) ** (1 / d)
+    return found

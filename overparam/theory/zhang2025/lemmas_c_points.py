@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -56,8 +56,8 @@ class FarPoint:
     single: bool = True
     equal: bool = True
     objective: Objective | None = None
-    rule: object = field(default_factory=lambda: Auto(tol=_RULE))
-    step_size: float | None = None
+    rule: Any = field(default_factory=lambda: Auto(tol=_RULE))
+    step_size: float | Any = None
 
     @classmethod
     def of(cls, setting: Setting, state: State) -> FarPoint:
@@ -71,7 +71,8 @@ class FarPoint:
         """(n,) distances from the target."""
         peak = np.abs(self.means).max(axis=1)
         peak = np.where(peak > 0, peak, 1.0)  # scaled: 1e200 squared would be infinite
-        return peak * np.linalg.norm(self.means / peak[:, None], axis=1)
+        found: np.ndarray = peak * np.linalg.norm(self.means / peak[:, None], axis=1)
+        return found
 
     @property
     def near(self) -> int:
@@ -128,7 +129,7 @@ class FarLemma(Inequality):
     samples: ClassVar[int] = 24
     shapes: ClassVar[int] = 5
 
-    def sample(self, rng: np.random.Generator, scale: float) -> FarPoint:
+    def sample(self, rng: np.random.Generator, scale: float) -> Any:  # a FarPoint, or one with more beside it
         n = int(rng.integers(2, 7))
         signs, kinds, gaps = rng.choice([-1.0, 1.0], n - 1), rng.integers(0, 3, n - 1), rng.random(n - 1)
         gaps = np.choose(kinds, [np.zeros(n - 1), gaps**4, 3 * gaps])
@@ -140,10 +141,10 @@ class FarLemma(Inequality):
         """How far from the target the near student of an own point may be."""
         return 1 / (8 * M**3)
 
-    def point(self, setting: Setting, state: State) -> FarPoint:
+    def point(self, setting: Setting, state: State) -> Any:
         return FarPoint.of(setting, state)
 
-    def hypotheses_at(self, point: FarPoint) -> list[Hypothesis]:
+    def hypotheses_at(self, point: Any) -> list[Hypothesis]:
         return domain(point)
 
 
@@ -194,9 +195,9 @@ def tail_nodes(point: FarPoint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         nodes = step * np.arange(math.floor(low / step), math.ceil(high / step) + 1)
         axes.append(nodes)
         log_cells += math.log(step) - 0.5 * math.log(2 * math.pi)
-    size = math.prod(map(len, axes))
-    if size > _MOST:
-        raise ValueError(f"tail integrals would need {size:,} nodes (up to {_MOST:,}): the students are too far out, M = {point.M:.4g}")
+    count = math.prod(map(len, axes))
+    if count > _MOST:
+        raise ValueError(f"tail integrals would need {count:,} nodes (up to {_MOST:,}): the students are too far out, M = {point.M:.4g}")
     nodes = np.stack([part.ravel() for part in np.meshgrid(*axes, indexing="ij")], axis=1)
     logits = nodes @ turned.T - 0.5 * (turned**2).sum(axis=1)
     log_weights = log_cells - 0.5 * (nodes**2).sum(axis=1)  # as logarithms: those of the outer nodes are no numbers of float64
@@ -207,7 +208,8 @@ def _turned(means: np.ndarray) -> np.ndarray:
     """Coordinates in the span of the students: the target, the origin, stays where it is."""
     left, sizes, _ = np.linalg.svd(means, full_matrices=False)
     kept = sizes > 1e-13 * sizes[0]
-    return left[:, kept] * sizes[kept]
+    found: np.ndarray = left[:, kept] * sizes[kept]
+    return found
 
 
 def log_mean(log_weights: np.ndarray, log_values: np.ndarray) -> float:

@@ -41,7 +41,8 @@ class LemmaC15(FarLemma):
         Bound("it grows by an exponentially small amount", r"M^+-M\le C\,\eta\,M^2e^{-M^2/8}", constant="C", tag="reconstructed"))
 
     def sample(self, rng: np.random.Generator, scale: float) -> FarPoint:
-        return replace(super().sample(rng, scale), step_size=float(10 ** rng.uniform(-3, -0.5)))
+        found: FarPoint = replace(super().sample(rng, scale), step_size=float(10 ** rng.uniform(-3, -0.5)))
+        return found
 
     def point(self, setting: Setting, state: State) -> FarPoint:
         if setting.step_size is None:

@@ -36,7 +36,8 @@ class _At:
     @property
     def half_squares(self) -> np.ndarray:
         r"""(N, n): :math:`\frac12\|x-\mu_i\|^2`."""
-        return 0.5 * ((self.x[:, None] - self.means) ** 2).sum(axis=-1)
+        found: np.ndarray = 0.5 * ((self.x[:, None] - self.means) ** 2).sum(axis=-1)
+        return found
 
     @property
     def log_w(self) -> np.ndarray:
@@ -100,7 +101,7 @@ class LemmaC5(_Pointwise):
         Bound("the ratio of two weights is that very exponential", r"\ln\frac{w_i}{w_j}=\tfrac12(\|x-\mu_j\|^2-\|x-\mu_i\|^2)",
               relation="==", tag="derived"))
 
-    def sides(self, point: _At) -> Sequence[tuple[float, float, float]]:
+    def sides(self, point: _At) -> Sequence[tuple[float, ...]]:
         log_w, halves = point.log_w, point.half_squares
         nearest = halves.argmin(axis=1)[:, None]
         gaps = halves - np.take_along_axis(halves, nearest, axis=1)
@@ -128,7 +129,7 @@ class LemmaC6(_Pointwise):
         Bound("its weight is at least 1/(1 + (n-1) e^-s), s half the least difference of squares", r"w_j\ge\frac1{1+(n-1)e^{-s}}",
               relation=">=", logarithmic=True, tag="reconstructed", attained=True))
 
-    def sides(self, point: _At) -> Sequence[tuple[float, float, float]]:
+    def sides(self, point: _At) -> Sequence[tuple[float, ...]]:
         log_w, halves = point.log_w, point.half_squares
         n = halves.shape[1]
         order = np.sort(halves, axis=1)
@@ -155,7 +156,7 @@ class LemmaC9(_Pointwise):
         Bound("the weight of the student least far out falls", r"\ln w_{i}(sx)\downarrow s,\ i=\arg\min_i\langle x,\mu_i\rangle",
               tag="reconstructed", logarithmic=True, attained=True))
 
-    def sides(self, point: _At) -> Sequence[tuple[float, float, float]]:
+    def sides(self, point: _At) -> Sequence[tuple[float, ...]]:
         along = point.x @ point.means.T
         moved = replace(point, x=point.factor * point.x)
         unit = along / np.linalg.norm(point.x, axis=1, keepdims=True)
@@ -172,4 +173,5 @@ class LemmaC9(_Pointwise):
         means = [(np.exp(logs) * unit).sum(axis=1) for logs in (before, after)]
         gains = [np.take_along_axis(logs, first, axis=1)[:, 0] for logs in (before, after)]
         losses = [np.take_along_axis(logs, last, axis=1)[:, 0] for logs in (after, before)]
-        return [worst(*means, 2 * size * error, size), worst(*gains, 2 * error, 1.0), worst(*losses, 2 * error, 1.0)]
+        return [worst(means[0], means[1], 2 * size * error, size), worst(gains[0], gains[1], 2 * error, 1.0),
+                worst(losses[0], losses[1], 2 * error, 1.0)]

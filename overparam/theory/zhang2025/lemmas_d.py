@@ -36,7 +36,8 @@ def first_order(centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:
     [1.92, 2.08]
     """
     mean = deviations.mean(axis=0)
-    return 2 / len(deviations) * (centre + mean - 2 * np.outer((deviations - mean) @ centre, centre))
+    found: np.ndarray = 2 / len(deviations) * (centre + mean - 2 * np.outer((deviations - mean) @ centre, centre))
+    return found
 
 
 def cluster_point(rng: np.random.Generator, scale: float, farthest: float) -> GradientPoint:

@@ -51,7 +51,8 @@ def conditions_hold(deviations: np.ndarray, distance: float) -> np.ndarray:
     excess = np.sort((2 * distance * deviations[..., 0] + squares) / (norms + distance), axis=-1)
     gap = excess[..., 1] - excess[..., 0] if excess.shape[-1] > 1 else np.full(excess.shape[:-1], np.inf)
     near = gap >= 0.5 * distance ** (-1 / 3)
-    return near & (np.sqrt(squares.max(axis=-1)) <= distance ** (1 / 3))
+    found: np.ndarray = near & (np.sqrt(squares.max(axis=-1)) <= distance ** (1 / 3))
+    return found
 
 
 class RandomStart(NamedTuple):

@@ -157,7 +157,8 @@ def conditions_hold(distance: float, deviations: np.ndarray) -> np.ndarray:
     # what |M0 e_1 + z| exceeds M0 by, without cancellation and without squares of M0
     excess = (2 * along + apart) / (1 + np.sqrt(np.maximum(1 + (2 * along + apart) / distance, 0.0)))
     excess.sort(axis=1)
-    return (np.sqrt(squares.max(axis=1)) <= third) & (excess[:, 1] - excess[:, 0] >= 0.5 / third)
+    found: np.ndarray = (np.sqrt(squares.max(axis=1)) <= third) & (excess[:, 1] - excess[:, 0] >= 0.5 / third)
+    return found
 
 
 def binomial_interval(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -237,7 +238,8 @@ class Corollary36(Theorem):
 
     @staticmethod
     def _promised(n: int, distance: float) -> float:
-        return 1 - n**2 * distance ** (-1 / 3)
+        found: float = 1 - n**2 * distance ** (-1 / 3)
+        return found
 
     @staticmethod
     def _frequency(n: int, d: int, distance: float, trials: int, seed: int) -> tuple[int, np.ndarray | None]:

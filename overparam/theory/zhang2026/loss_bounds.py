@@ -61,7 +61,8 @@ class _OfMixtures(Inequality):
     def _points(self, setting: Setting) -> list[Pair]:
         if setting.run is None:
             return [self.point(setting, setting.state)]
-        run, last = setting.run, len(setting.run.states) - 1
+        run: Any = setting.run
+        last = len(run.states) - 1
         places = np.unique(np.linspace(0, last, min(last + 1, self.records)).round().astype(int))
         moving = run.weights is not None and run.weights.ndim == 2
         sampled = "sampled_from_step" in run.attributes  # then errors are standard errors, which are no bounds

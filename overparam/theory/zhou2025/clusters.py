@@ -65,7 +65,8 @@ def clusters(params: np.ndarray, weights: np.ndarray, means: np.ndarray,
         with np.errstate(divide="ignore", invalid="ignore"):
             tails = ndtr(-(squares - own) / (2 * apart))
         tails[np.arange(len(points)), owner] = 0.0
-        return np.minimum(np.nan_to_num(tails, nan=1.0).sum(axis=1), 1.0)  # coincident components part nothing
+        found: np.ndarray = np.minimum(np.nan_to_num(tails, nan=1.0).sum(axis=1), 1.0)  # coincident components part nothing
+        return found
 
     owner = ((params[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     sums = np.bincount(owner, weights=weights, minlength=len(means))

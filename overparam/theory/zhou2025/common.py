@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from overparam.objectives.base import Objective
@@ -37,7 +39,7 @@ def hybrid_motion(setting: Setting) -> Hypothesis:
     return Hypothesis(words, latex, fact=hybrid, note=f"the driver is {setting.run.driver}")
 
 
-def teacher_in(objective: Objective, state: State) -> tuple[np.ndarray, np.ndarray]:
+def teacher_in(objective: Any, state: State) -> tuple[np.ndarray, np.ndarray]:
     """(m, k) means of the teacher's components in a state's coordinates, and their (m,) weights; those of weight 0 are left out."""
     teacher = objective.teacher
     present = teacher.weights > 0

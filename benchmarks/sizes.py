@@ -1,8 +1,8 @@
 """What having the library costs: import time and memory beside NumPy's, sizes of its packages, dependencies: `python benchmarks/sizes.py`.
 
 Imports are timed in fresh interpreters that take turns, by processor time, with bytecode cached as after an installation; the first of each
-is thrown away. Memory is the process's peak, on Linux. `--dist DIR` looks at an sdist and a wheel there (`.ci/packages DIR` makes them) instead of
-building them, which takes a minute and needs build; `--no-dist` leaves them out.
+is thrown away. Memory is the process's peak, on Linux. `--dist DIR` looks at an sdist and a wheel there (`.ci/packages DIR` makes them)
+instead of building them, which takes a minute and needs build; `--no-dist` leaves them out.
 """
 
 from __future__ import annotations

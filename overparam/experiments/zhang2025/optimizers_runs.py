@@ -55,15 +55,15 @@ def _drive(method: str, objective: ScoreMatching, start: Any, settings: dict[str
     found: Trajectory
     if method == "Adam":
         found = adam(objective, start, step_size=settings["adam_step_size"], steps=steps, progress=False, **options)
-        return found
-    if method == "preconditioned":
-        return gradient_descent(objective, start, step_size=eta / settings["n"], steps=steps, precondition="weights", progress=False,
-                                **options)
-    if method in ("heavy ball", "Nesterov"):
+    elif method == "preconditioned":
+        found = gradient_descent(objective, start, step_size=eta / settings["n"], steps=steps, precondition="weights", progress=False,
+                                 **options)
+    elif method in ("heavy ball", "Nesterov"):
         found = momentum(objective, start, step_size=eta, steps=steps, momentum=settings["momentum"], nesterov=method == "Nesterov",
-                        progress=False, **options)
-        return found
-    return gradient_descent(objective, start, step_size=eta, steps=steps, progress=False, **options)
+                         progress=False, **options)
+    else:
+        found = gradient_descent(objective, start, step_size=eta, steps=steps, progress=False, **options)
+    return found
 
 
 def holds_at(method: str, M: float, log_epsilon: float, settings: dict[str, Any]) -> tuple[bool | None, str]:

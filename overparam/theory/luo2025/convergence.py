@@ -192,8 +192,9 @@ class Theorem1(_Convergence):
 
     def follow(self, objective: MatrixFactorization, start: np.ndarray, t_end: float, known: Mapping[str, Constant]) -> Trajectory:
         step = check_positive(known["eta"].value, "eta")
-        return gradient_descent(objective, start, step_size=step, steps=math.ceil(t_end / step), record=log_spaced(_RECORDS),
-                                progress=False)
+        found: Trajectory = gradient_descent(objective, start, step_size=step, steps=math.ceil(t_end / step), record=log_spaced(_RECORDS),
+                                             progress=False)
+        return found
 
     def examples(self) -> dict[str, Example]:
         given = {"eps_max": 0.4, "a_min": 4.0, "eta_max": 0.01, "T": 100.0}

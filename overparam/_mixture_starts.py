@@ -61,7 +61,7 @@ def on_sphere(n: int, radius: float, dimension: int, rng: Any = None) -> np.ndar
     radius : float
         :math:`R_0\ge0`.
     dimension : int
-        d. In one dimension the sphere is the pair of points :math:`\pm R_0`.
+        The space's, d. In one dimension the sphere is the pair of points :math:`\pm R_0`.
     rng : None, int, SeedSequence, BitGenerator or Generator
         Source of randomness.
 
@@ -107,7 +107,7 @@ def bad_region(n: int, dimension: int) -> np.ndarray:
     n : int
         Number of parameter vectors, at least 3.
     dimension : int
-        d.
+        The space's, d.
 
     Returns
     -------

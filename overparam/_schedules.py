@@ -32,7 +32,22 @@ _FIRST_TIME = 0.01
 
 
 class Schedule(ABC):
-    """Base of record schedules: a frozen object with `steps(total)`."""
+    """Base of record schedules: a frozen object with `steps(total)`.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> import numpy as np
+    >>> from overparam.trajectory import Schedule
+    >>> class Ends(Schedule):
+    ...     def steps(self, total):
+    ...         return np.unique([0, total])
+    ...     def describe(self):
+    ...         return {"kind": "ends"}
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> op.gradient_descent(obj, [[2.0], [1.5]], step_size=0.1, steps=50, record=Ends()).steps.tolist()
+    [0, 50]
+    """
 
     @abstractmethod
     def steps(self, total: int) -> np.ndarray:
@@ -50,7 +65,19 @@ class Schedule(ABC):
 
 @dataclass(frozen=True, repr=False)
 class LogSpaced(Schedule):
-    """About `count` records evenly spaced in log(step), and step 0; made by `log_spaced`."""
+    """About `count` records evenly spaced in log(step), and step 0; made by `log_spaced`.
+
+    Attributes
+    ----------
+    count : int
+        Records after step 0.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> op.log_spaced(3), op.log_spaced(3).steps(100).tolist()
+    (log_spaced(3), [0, 1, 10, 100])
+    """
 
     count: int
 
@@ -82,7 +109,19 @@ class LogSpaced(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Every(Schedule):
-    """Every `interval`-th step, and the last one; made by `every`."""
+    """Every `interval`-th step, and the last one; made by `every`.
+
+    Attributes
+    ----------
+    interval : int
+        Steps between records.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> op.every(40), op.every(40).steps(100).tolist()
+    (every(40), [0, 40, 80, 100])
+    """
 
     interval: int
 
@@ -169,6 +208,11 @@ def log_spaced(count: int) -> LogSpaced:
     count : int
         Number of records after step 0, at least 1. Early steps that round to the same integer are recorded once.
 
+    Returns
+    -------
+    LogSpaced
+        For ``record=`` of a driver.
+
     Raises
     ------
     ValueError
@@ -190,6 +234,11 @@ def every(interval: int) -> Every:
     ----------
     interval : int
         Number of steps between records, at least 1.
+
+    Returns
+    -------
+    Every
+        For ``record=`` of a driver.
 
     Raises
     ------

@@ -65,6 +65,17 @@ class Checks:
         Values of constants that papers leave open.
     confirm : bool
         Whether a verdict is confirmed by a repetition at a hundredth of the tolerance.
+
+    Examples
+    --------
+    >>> from overparam import config
+    >>> checks = config.loads('''
+    ... teacher = {kind = "Gaussian", mean = [0.0]}
+    ... start = {params = [[2.0], [1.5]]}
+    ... check = {theorems = ["zhang2025.theorem_3_2"], confirm = false}
+    ... ''').checks
+    >>> checks.theorems, checks.confirm
+    (('zhang2025.theorem_3_2',), False)
     """
 
     theorems: tuple[str, ...] = ()
@@ -87,6 +98,17 @@ class Problem:
     checks : Checks
     source : str
         Name of the file.
+
+    Examples
+    --------
+    >>> from overparam import config
+    >>> problem = config.loads('''
+    ... teacher = {kind = "Gaussian", mean = [0.0]}
+    ... start = {params = [[2.0], [1.5]]}
+    ... driver = {kind = "gradient_descent", step_size = 0.1, steps = 100}
+    ... ''')
+    >>> problem.driver, problem.arguments["steps"], len(problem.run().steps) > 20
+    ('gradient_descent', 100, True)
     """
 
     objective: Objective
@@ -173,7 +195,35 @@ def read(path: Any) -> str:
 
 
 def loads(text: str, source: str = "configuration") -> Problem:
-    """Make a problem from TOML text; `source` is what errors call it. See :func:`load`."""
+    """Make a problem from TOML text.
+
+    Parameters
+    ----------
+    text : str
+        What :func:`load` reads from a file.
+    source : str
+        What errors call it.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError
+        As :func:`load`.
+
+    Examples
+    --------
+    >>> from overparam import config
+    >>> problem = config.loads('''
+    ... teacher = {kind = "Gaussian", mean = [0.0]}
+    ... start = {params = [[2.0], [1.5]]}
+    ... driver = {kind = "gradient_descent", step_size = 0.1, steps = 100}
+    ... ''')
+    >>> problem.objective.teacher
+    Gaussian(mean=[0.0])
+    """
     return from_tables(parse(text, source), source)
 
 

@@ -125,6 +125,11 @@ def log_radius(n: int, target: Any) -> float:
     target : (d,) array, float or Gaussian
         :math:`\mu^*`.
 
+    Returns
+    -------
+    float
+        :math:`\ln r`: the radius itself is below float64's range where n, d or M₀ are not small.
+
     Raises
     ------
     ValueError
@@ -261,7 +266,7 @@ def symmetric_pair(n: int, s: float, dimension: int | None = None, target: Any =
     s : float
         Half the distance of the pair.
     dimension : int, optional
-        d. None stands for that of the target, or 1.
+        The space's, d. None stands for that of the target, or 1.
     target : (d,) array, float or Gaussian, optional
         :math:`\mu^*`. None stands for 0.
 

@@ -50,6 +50,17 @@ class Frame:
         Spread to allow for on axes along which the means hardly differ: more than 0 where an earlier plan was left because they turned.
     integrand : type
         The objective's kind of :class:`overparam.geometry.Integrand`: what lies beyond a grid's edges.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> class Looking(op.Trapezoid):
+    ...     def layout(self, frame, probe=None):
+    ...         print(frame.params.shape, frame.rank, round(float(frame.spreads[0]), 6))
+    ...         return super().layout(frame, probe)
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]), rule=Looking(40))
+    >>> _ = obj.value([[3.0, 4.0], [0.0, 0.0]])               # a distance of 5 on one axis, whatever the plane's axes
+    (2, 2) 1 5.0
     """
 
     params: np.ndarray
@@ -65,11 +76,11 @@ class Frame:
 
     @cached_property
     def integrands(self) -> tuple[Integrand, ...]:
-        """φ·wᵢ, one for each teacher component."""
+        """The functions φ·wᵢ, one set for each teacher component."""
         return self.integrands_at(self.params, self.deviations)
 
     def integrands_at(self, params: np.ndarray, deviations: np.ndarray, **facts: Any) -> tuple[Integrand, ...]:
-        """The same at other means (n, k), with what else the objective's kind of integrand wants to know."""
+        """The same at other means (`params`, `deviations`), with the `facts` that the objective's kind of integrand wants to know."""
         distances = np.linalg.norm(params[:, None] - self.means, axis=-1).max(axis=1)
         return tuple(self.integrand(params, deviations, self.weights, mean, float(share), distances,
                                     (self.means, self.teacher_weights), **facts)
@@ -113,7 +124,23 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """A one-dimensional rule for the standard normal weight; `step` is None unless it is a trapezoid rule."""
+    """A one-dimensional rule for the standard normal weight; `step` is None unless it is a trapezoid rule.
+
+    Attributes
+    ----------
+    nodes, weights : (m,) arrays
+        Nodes, in units of the normal distribution's standard deviation, and weights that sum to about 1.
+    step : float or None
+        Distance of the nodes of a trapezoid rule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from overparam.quadrature import Axis
+    >>> axis = Axis(np.array([-1.0, 1.0]), np.array([0.5, 0.5]))      # Gauss-Hermite of order 2
+    >>> axis.order, float(axis.weights @ axis.nodes**2)
+    (2, 1.0)
+    """
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -127,7 +154,22 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Tensor product of axes: standard normal points relative to a teacher mean, never stored."""
+    """Tensor product of axes: standard normal points relative to a teacher mean, never stored.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        One rule for each coordinate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from overparam.quadrature import Axis, Grid
+    >>> two, one = Axis(np.array([-1.0, 1.0]), np.array([0.5, 0.5])), Axis(np.zeros(1), np.ones(1))
+    >>> points, weights = Grid((two, one)).points()
+    >>> points.tolist(), weights.tolist()
+    ([[-1.0, 0.0], [1.0, 0.0]], [0.5, 0.5])
+    """
 
     axes: tuple[Axis, ...]
 
@@ -147,7 +189,25 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Sampled standard normal points in `replicates` independent groups of equal size, one after the other."""
+    """Sampled standard normal points in `replicates` independent groups of equal size, one after the other.
+
+    Attributes
+    ----------
+    nodes, weights : (N, k) and (N,) arrays
+        Points, and weights that sum to 1.
+    replicates : int
+        Number of groups.
+    axes : tuple of Axis
+        Empty: what tells a cloud from a grid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from overparam.quadrature import Cloud
+    >>> cloud = Cloud(np.random.default_rng(0).normal(size=(32, 2)), np.full(32, 1 / 32), replicates=16)
+    >>> cloud.size
+    32
+    """
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -170,12 +230,26 @@ class Layout:
 
     Attributes
     ----------
+    grids : tuple of Grid or of Cloud
+        One for each component of the teacher.
     low, high, spread_low, spread_high : (k,) arrays
         Box of the parameters' coordinates and of their spread, per axis.
     lost_rows, lost_loss : (n,) array and float
         Bound on what truncation leaves out of each gradient row and of the loss, anywhere in the box.
     modes : tuple of (n, k) arrays, optional
         Where the integrands live, if that was looked for.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> class Counting(op.GaussHermite):
+    ...     def layout(self, frame, probe=None):
+    ...         made = super().layout(frame, probe)
+    ...         print(made.size, made.sampled, len(made.grids))
+    ...         return made
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]), rule=Counting((20, 10)))
+    >>> _ = obj.value([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    200 False 1
     """
 
     grids: tuple[Any, ...]  # Grid or Cloud, all of one kind

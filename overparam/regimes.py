@@ -45,6 +45,14 @@ class Regime:
     horizon : float or None
         Flow time at which the undecided ones are expected to be decided, at their present motion; None where nothing is undecided, or
         no longer run would help.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> flow = op.gradient_flow(op.ScoreMatching(op.Gaussian([0.0])), [[2.5], [3.1], [3.0], [2.55], [2.9]], t_end=1e3, rtol=1e-6)
+    >>> found = op.regimes.classify(flow)
+    >>> found.name, found.converged, found.diverged
+    ('2 converge', (0, 3), (1, 2, 4))
     """
 
     name: str

@@ -19,6 +19,26 @@ class SampledRule(Rule):
 
     Because the points depend only on the seed and the rank of the reduced space, ``value(params)`` is a function. The
     standard error comes from the spread of the replicates.
+
+    Parameters
+    ----------
+    n, rng, replicates, entropy
+        As for :class:`MonteCarlo`.
+
+    Examples
+    --------
+    A rule of one's own says how a replicate's points are drawn.
+
+    >>> import overparam as op
+    >>> from overparam.sampling import SampledRule
+    >>> class Antithetic(SampledRule):
+    ...     def _draw(self, size, rank, rng):
+    ...         half = rng.standard_normal((size // 2, rank))
+    ...         return np.concatenate([half, -half])
+    >>> import numpy as np
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=Antithetic(16_000, rng=0))
+    >>> bool(obj.estimate([[1.0], [-0.5]]).value_error < 0.02)
+    True
     """
 
     def __init__(self, n: int, rng: Any = None, replicates: int = 16, *, entropy: list[int] | None = None) -> None:
@@ -62,6 +82,8 @@ class MonteCarlo(SampledRule):
         Drawn from once, at construction.
     replicates : int
         Independent groups the standard error is taken from; `n` is cut to a multiple of it.
+    entropy : list of int, optional
+        What `rng` drew, as ``describe()`` tells it: makes the same rule again.
 
     Examples
     --------
@@ -85,7 +107,7 @@ class Stratified(SampledRule):
 
     Parameters
     ----------
-    n, rng, replicates
+    n, rng, replicates, entropy
         As for :class:`MonteCarlo`.
 
     Examples
@@ -115,7 +137,7 @@ class Sobol(SampledRule):
 
     Parameters
     ----------
-    n, rng, replicates
+    n, rng, replicates, entropy
         As for :class:`MonteCarlo`; a replicate's size is cut to a power of two.
 
     Notes

@@ -132,7 +132,7 @@ class State:
 
     @classmethod
     def of(cls, params: Any, name: str = "params") -> State:
-        """Return `params` itself if it is a State, or the plain state of an (n, d) array."""
+        """Return `params` itself if it is a State, or the plain state of an (n, d) array; errors call it `name`."""
         if isinstance(params, State):
             return params
         array = check_params(params, name)

@@ -49,6 +49,13 @@ class StationaryPoint:
         The same in words, with what was reached.
     iterations : int
         Steps tried, each with a gradient at least.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> found = op.stationary.find(op.ScoreMatching(op.Gaussian([0.0])), [[2.5], [-2.5], [0.0]])
+    >>> found.status, found.kind, found.hessian_eigenvalues.shape
+    ('converged', 'saddle', (3,))
     """
 
     params: np.ndarray = field(repr=False)

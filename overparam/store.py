@@ -42,7 +42,18 @@ _OVERHEAD = 100_000  # bytes of a netCDF file beside its numbers
 
 
 class StoreError(ValueError):
-    """A store that cannot be used: another configuration made it, it is damaged, or it cannot be written to."""
+    """A store that cannot be used: another configuration made it, it is damaged, or it cannot be written to.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> from overparam.store import Store, StoreError
+    >>> try:
+    ...     Store.open("no/such/folder")
+    ... except StoreError as error:
+    ...     print(type(error).__mro__[1].__name__)
+    ValueError
+    """
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,18 @@ class Failure:
     error : str
         The last line of the traceback: type and message.
     traceback : str
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> import warnings
+    >>> def point(x):
+    ...     return {"root": x**0.5 if x >= 0 else 1 / 0}
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     store = op.sweep(point, {"x": [4.0, -1.0]}, seed=0)
+    >>> failure = store.failures()[1]
+    >>> failure.params, failure.error
+    ({'x': -1.0}, 'ZeroDivisionError: division by zero')
     """
 
     index: int
@@ -74,6 +97,14 @@ class Status:
     points, done, failed, running, missing : int
         All points; those with a result, those that failed, those that a living process computes at this moment (seen on the machine
         where it runs), and all others.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> store = op.sweep(lambda x: {"square": x**2}, {"x": [1, 2, 3]}, seed=0)
+    >>> status = store.status()
+    >>> status.points, status.done, status.missing
+    (3, 3, 0)
     """
 
     points: int
@@ -112,6 +143,13 @@ class Store:
     """The results of a sweep, in a folder.
 
     Made by :func:`overparam.sweep`; ``Store.open(path)`` reads one that is there.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    manifest : dict
+        What is swept, and by which versions: see :meth:`open` and :meth:`create`.
 
     Attributes
     ----------
@@ -225,29 +263,29 @@ class Store:
         return len(self.grid)
 
     def result_path(self, index: int) -> Path:
-        """The file of a point's result."""
+        """The file of point `index`'s result."""
         return self._points / f"{index:06d}.npz"
 
     def failure_path(self, index: int) -> Path:
-        """The file that says why a point failed."""
+        """The file that says why point `index` failed."""
         return self._points / f"{index:06d}.failed"
 
     def claim_path(self, index: int) -> Path:
-        """The file whose lock says that a point is being computed."""
+        """The file whose lock says that point `index` is being computed."""
         return self._points / f".{index:06d}.claim"
 
     def has(self, index: int) -> bool:
-        """Whether a point has a result or a failure."""
+        """Whether point `index` has a result or a failure."""
         return self.result_path(index).exists() or self.failure_path(index).exists()
 
     def put(self, index: int, data: bytes, *, failed: bool = False, alone: bool = False) -> None:
-        """Write a point's file; `alone` if its claim is held. StoreError where that fails."""
+        """Write the file of point `index`, `data` or why it `failed`; `alone` if its claim is held. StoreError where that fails."""
         path = self.failure_path(index) if failed else self.result_path(index)
         with unwritable(self.path):
             write_whole(path, data, path.with_name(f".{path.name}.tmp") if alone else None)
 
     def get(self, index: int) -> dict[str, np.ndarray]:
-        """Return the result of a point.
+        """Return the result of point `index`.
 
         Raises
         ------

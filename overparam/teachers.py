@@ -72,7 +72,7 @@ class Teacher(ABC):
 
     @staticmethod
     def from_description(description: Mapping[str, Any]) -> Teacher:
-        """Return the teacher that `describe` described; see `teacher_from_description`."""
+        """Return the teacher whose ``describe()`` returned `description`; see `teacher_from_description`."""
         return teacher_from_description(description)
 
 

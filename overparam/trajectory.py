@@ -420,6 +420,11 @@ def load(path: Any, objective: Any = None) -> Trajectory:
     objective : Objective, optional
         What was minimised. The file describes built-in objectives; a user's own must be given here before `extend`.
 
+    Returns
+    -------
+    Trajectory
+        With everything that was recorded, and what it takes to go on.
+
     Raises
     ------
     ValueError

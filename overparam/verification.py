@@ -44,6 +44,16 @@ class Verification:
         The same between the repetition and one whose start was moved by relative 1e-15 in every deviation from the mean.
     status : str
         Status of the repetition.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8))
+    >>> found = op.verify(op.gradient_descent(obj, [[2.0], [1.9]], step_size=0.1, steps=100))
+    >>> found.tol, found.verified_tol, found.status
+    (1e-08, 1e-10, 'completed')
+    >>> bool((found.loss_difference < 1e-6).all())
+    True
     """
 
     steps: np.ndarray
@@ -141,12 +151,26 @@ def repeat(trajectory: Trajectory, factor: float = 100.0, *, progress: bool | No
     trajectory, factor, progress
         As for :func:`verify`.
 
+    Returns
+    -------
+    Trajectory
+        With the same records.
+
     Raises
     ------
     ValueError
         As :func:`verify`.
     KeyboardInterrupt
         On Ctrl-C: half a repetition says nothing.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> from overparam.verification import repeat
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8))
+    >>> again = repeat(op.gradient_descent(obj, [[2.0], [1.9]], step_size=0.1, steps=100), factor=100.0, progress=False)
+    >>> again.objective.rule.tol
+    1e-10
     """
     finer = _finer(trajectory, factor)
     return _repeated(trajectory, trajectory.objective.with_rule(finer), trajectory.states[0], progress, factor)

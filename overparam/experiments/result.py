@@ -34,6 +34,13 @@ class ExperimentResult(ABC):
         Name of the experiment.
     settings : dict
         Every setting it ran with, defaults included.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> result = op.experiments.run("zhang2025.figure_1", M=(4.0,), steps=100)
+    >>> result.name, result.settings["steps"]
+    ('zhang2025.figure_1', 100)
     """
 
     name: str

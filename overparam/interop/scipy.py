@@ -17,11 +17,29 @@ __all__ = ["Flat", "wrap"]
 class Flat:
     """An objective as a function of flat vectors; :func:`wrap` makes it.
 
+    Parameters
+    ----------
+    objective : Objective
+        What is to be minimised.
+    params0 : array or State
+        The start; gives the shape of the parameters.
+
     Attributes
     ----------
     objective : Objective
     x0 : (size,) array
         The start as a vector: rows one after the other; real and imaginary parts of complex numbers in turn.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> from overparam.interop import scipy
+    >>> flat = scipy.wrap(op.ScoreMatching(op.Gaussian([0.0, 0.0])), [[2.0, 0.0], [1.5, 1.0]])
+    >>> flat.x0.tolist(), flat.params(flat.x0).shape
+    ([2.0, 0.0, 1.5, 1.0], (2, 2))
+    >>> value, grad = flat(flat.x0)
+    >>> grad.shape
+    (4,)
     """
 
     def __init__(self, objective: Objective, params0: Any) -> None:
@@ -31,7 +49,7 @@ class Flat:
         self.x0: np.ndarray = self.flat(params)
 
     def flat(self, params: Any) -> np.ndarray:
-        """(size,) vector of parameters."""
+        """(size,) vector of `params`."""
         params = np.asarray(params)
         if params.shape != self._layout.shape:
             raise ValueError(f"params must have the shape of params0, {self._layout.shape}; got {params.shape}")
@@ -39,7 +57,7 @@ class Flat:
         return vector
 
     def params(self, x: Any) -> np.ndarray:
-        """Parameters, in their own shape, of a (size,) vector."""
+        """Parameters, in their own shape, of a (size,) vector `x`."""
         n, k = self._layout.rows
         x = check_array(x, "x", ndim=1)
         if x.size != n * k:

@@ -57,6 +57,15 @@ class Evaluation:
         The bound by its parts, where the plan has one.
     replicates : (R, n, k) array, optional
         Gradient rows of each independent replicate, for sampled rules.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0, 0.0]))
+    >>> state = obj.start([[2.0, 0.0], [-1.0, 0.0]])
+    >>> found = obj.plan(state).evaluate(state)
+    >>> found.centre_grad.shape == state.centre.shape, found.grad.shape == state.deviations.shape
+    (True, True)
     """
 
     value: float
@@ -108,6 +117,15 @@ class Estimate:
         For sampled rules the number of independent replicates behind the standard errors.
     effective_samples : (n,) array, optional
         For sampled rules the effective sample size of the weights :math:`q_kw_i(x_k)`.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> found = op.ScoreMatching(op.Gaussian([0.0])).estimate([[2.0], [-1.0]])
+    >>> found.grad.shape, found.grad_error.shape, found.reliable
+    ((2, 1), (2,), True)
+    >>> bool(found.value_error < 1e-9 * found.value)
+    True
     """
 
     value: float
@@ -172,6 +190,17 @@ class Plan(ABC):
     """How an objective is evaluated around a state: which rule, which kernel, valid where, how accurate.
 
     A plan must implement :meth:`evaluate`; :meth:`covers` and :meth:`burst` have defaults that always work.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> state = obj.start([[2.0], [-1.0]])
+    >>> plan = obj.plan(state)
+    >>> plan.covers(state), plan.covers(obj.start([[9.0], [-1.0]]))
+    (True, False)
+    >>> abs(plan.evaluate(state).value - obj.value([[2.0], [-1.0]])) < 1e-12
+    True
     """
 
     nodes: int = 0
@@ -186,8 +215,9 @@ class Plan(ABC):
         return True
 
     def hessian(self, state: State) -> np.ndarray:
-        """(n, k, n, k) Hessian at `state` in the state's coordinates, for implicit steps; by differences of :meth:`evaluate` unless the
-        plan knows better.
+        """(n, k, n, k) Hessian at `state` in the state's coordinates, for implicit steps.
+
+        By differences of :meth:`evaluate` unless the plan knows better.
         """
         step = _DIFFERENCE * (1 + np.abs(state.coordinates).max())
 
@@ -216,17 +246,19 @@ class Plan(ABC):
 
     @property
     def compiled(self) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        """Evaluator capsule, (k, k) axes of its coordinates as columns, and its box: (4, k) lowest and highest coordinates, least and
-        largest spreads on these axes. None for a plan without a compiled evaluator.
+        """Evaluator capsule, (k, k) axes of its coordinates as columns, and its box.
+
+        The box is (4, k): lowest and highest coordinates, least and largest spreads on these axes. None for a plan without a compiled
+        evaluator.
         """
         return None
 
     def step(self, state: State, evaluation: Evaluation, step_size: float) -> State:
-        """One step of gradient descent from `state`."""
+        """One step of gradient descent from `state`, `step_size` times its `evaluation`."""
         return state.moved(state.centre - step_size * evaluation.centre_grad, state.deviations - step_size * evaluation.grad)
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        """Up to `steps` steps of gradient descent; a compiled plan overrides this loop."""
+        """Up to `steps` steps of gradient descent by `step_size`, while the loss is below `ceiling`; compiled plans override it."""
         value = np.nan
         for done in range(steps):
             if not self.covers(state):
@@ -362,8 +394,9 @@ class Objective(ABC):
         return _DirectPlan(self)
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
-        """Value and gradient on `batch_size` fresh draws, at a record (`errors`) with the standard error of the value; needed by
-        ``op.sgd``.
+        """Value and gradient at `params` on `batch_size` fresh draws by `rng`, for ``op.sgd``.
+
+        At a record (`errors`) with the standard error of the value.
         """
         raise TypeError(f"{type(self).__name__} has no minibatch(params, batch_size, rng, errors=False), which op.sgd needs: implement "
                         "it, or use op.gradient_descent")

@@ -69,7 +69,10 @@ class AgainstCovariance(Expectation):
         return known[1:]
 
     def estimate(self, params: Any) -> Estimate:
-        """As for other teachers; `reliable` is False, too, where rounding misses the tolerance by more than a thousand times."""
+        """Value and gradient at `params` with their errors.
+
+        `reliable` is False, too, where rounding misses the tolerance by more than a thousand times.
+        """
         found = super().estimate(params)
         if not self._wide or found.bounds is None:
             return found

@@ -345,7 +345,7 @@ class Expectation(Objective):
         return found
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
-        """Value and gradient on `batch_size` fresh draws from the teacher: what a minibatch step sees.
+        """Value and gradient at `params` on `batch_size` fresh draws from the teacher by `rng`: what a minibatch step sees.
 
         With `errors` the value carries its standard error; the gradient's is not estimated (NaN). From a data set they are drawn with
         replacement and, at t > 0, with noise of their own: in the mean that is the loss with infinitely many draws of the noise.
@@ -390,7 +390,7 @@ class Expectation(Objective):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Make the objective that ``describe`` described."""
+        """Make the objective whose ``describe()`` returned `description`."""
         made = cls(teacher_from_description(description["teacher"]), weights=description["weights"],
                    rule=rule_from_description(description["rule"]))
         made.noise_time = description.get("noise_time")

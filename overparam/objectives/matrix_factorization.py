@@ -160,7 +160,7 @@ class MatrixFactorization(Objective):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> MatrixFactorization:
-        """Make the objective that ``describe`` described."""
+        """Make the objective whose ``describe()`` returned `description`."""
         target = description["target"]
         if isinstance(target, dict):
             target = np.array(target["real"]) + 1j * np.array(target["imaginary"])

@@ -36,7 +36,7 @@ class ReLUNeuron(Objective):
     Parameters
     ----------
     target : (d,) array
-        v, the neuron to be learned; not 0.
+        The neuron to be learned, v; not 0.
 
     Raises
     ------
@@ -147,7 +147,7 @@ class ReLUNeuron(Objective):
         return found.value, state.expand(found.rows)
 
     def estimate(self, params: Any) -> Estimate:
-        """Value and gradient with bounds on their rounding, that of the change of basis included."""
+        """Value and gradient at `params` with bounds on their rounding, that of the change of basis included."""
         found, state = super().estimate(params), self.start(params)
         if state is params or state.basis is None:
             return found
@@ -189,7 +189,7 @@ class ReLUNeuron(Objective):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> ReLUNeuron:
-        """Make the objective that ``describe`` described."""
+        """Make the objective whose ``describe()`` returned `description`."""
         return cls(description["target"])
 
     def __repr__(self) -> str:

@@ -104,9 +104,10 @@ class ReverseFisher(Expectation):
         return _Partial(inner, view)
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
-        """Value and gradient on `batch_size` fresh draws of the noise z, at :math:`x=\\mu_i+z` for every i: what a minibatch step sees.
+        """Value and gradient at `params` on `batch_size` fresh draws by `rng`: what a minibatch step sees.
 
-        With `errors` the value carries its standard error; the gradient's is not estimated (NaN).
+        The draws are of the noise z, at :math:`x=\\mu_i+z` for every i. With `errors` the value carries its standard error; the
+        gradient's is not estimated (NaN).
         """
         from overparam._core.reverse_fisher import Evaluator
 

@@ -139,7 +139,7 @@ class TimeAveraged(Expectation):
 
     See Also
     --------
-    TimeAveraged.over : a mean over :math:`[0,T]` with a continuous weight.
+    TimeAveraged.over : The mean over :math:`[0,T]` with a continuous weight.
 
     Notes
     -----
@@ -269,10 +269,10 @@ class TimeAveraged(Expectation):
         return AveragedPlan(state, terms, weights, rule, known, roomy)
 
     def minibatch(self, params: np.ndarray, batch_size: int, rng: np.random.Generator, errors: bool = False) -> Evaluation:
-        r"""Value and gradient on `batch_size` fresh draws: each of a time, with probability proportional to :math:`\lambda_k`, and of a
-        point from the teacher at that time.
+        r"""Value and gradient at `params` on `batch_size` fresh draws by `rng`.
 
-        With `errors` the value carries its standard error; the gradient's is not estimated (NaN).
+        Each is one of a time, with probability proportional to :math:`\lambda_k`, and of a point from the teacher at
+        that time. With `errors` the value carries its standard error; the gradient's is not estimated (NaN).
         """
         total = float(self._time_weights.sum())
         counts = rng.multinomial(batch_size, self._time_weights / total)
@@ -296,7 +296,7 @@ class TimeAveraged(Expectation):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Make the objective that ``describe`` described."""
+        """Make the objective whose ``describe()`` returned `description`."""
         return cls(teacher_from_description(description["teacher"]), description["times"], description["time_weights"],
                    description["weights"], rule_from_description(description["rule"]))
 

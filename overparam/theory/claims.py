@@ -41,6 +41,12 @@ class Constant:
         One of :data:`TAGS`. A recalled constant stays recalled whatever value is given for it.
     remembered : float or None
         Of a recalled constant for which the user gave another value: the one that is recalled.
+
+    Examples
+    --------
+    >>> from overparam.theory import Constant
+    >>> Constant("C", 2.0, tag="recalled").value
+    2.0
     """
 
     name: str
@@ -94,6 +100,14 @@ class Claim:
         Of a hypothesis: without it the conclusion has no meaning (another loss, one student), and is not evaluated.
     strengthening : bool
         Of a conclusion: it goes beyond what the statement promises, which may be verified without it.
+
+    Examples
+    --------
+    >>> from overparam.theory import Claim
+    >>> Claim("the loss falls", left=1.0, relation="<", right=1.1, tag="derived", error=0.01).holds
+    True
+    >>> print(Claim("too close to say", left=1.0, relation="<", right=1.1, tag="derived", error=0.2).holds)
+    None
     """
 
     words: str
@@ -169,7 +183,7 @@ class Claim:
         return (left < right) == (self.relation in ("<=", "<"))
 
     def opened(self, why: str) -> Claim:
-        """The claim with nothing decided: its error has no bound, or its fact is not known."""
+        """The claim with nothing decided, and `why`: its error has no bound, or its fact is not known."""
         note = f"{self.note}; {why}" if self.note else why
         return replace(self, fact=None, error=math.inf, note=note)
 
@@ -222,11 +236,25 @@ class Claim:
 
 
 class Hypothesis(Claim):
-    """What a statement supposes; see :class:`Claim`."""
+    """What a statement supposes; see :class:`Claim`.
+
+    Examples
+    --------
+    >>> from overparam.theory import Hypothesis
+    >>> Hypothesis("there are at least three students", "n", 2, ">=", 3, tag="published").holds
+    False
+    """
 
 
 class Conclusion(Claim):
-    """What a statement promises; see :class:`Claim`."""
+    """What a statement promises; see :class:`Claim`.
+
+    Examples
+    --------
+    >>> from overparam.theory import Conclusion
+    >>> Conclusion("the loss falls", "L", 1.0, "<", 1.1, tag="derived").holds
+    True
+    """
 
 
 def why_not_tested(claim: Claim) -> str:

@@ -54,6 +54,14 @@ class Report:
         Why the conclusions were not looked at, where a hypothesis fails; empty if they were.
     confirmation : str
         Whether a repetition at a hundredth of the tolerance confirmed the verdict, or why there was none; empty if none was asked for.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> obj = op.ScoreMatching(op.Gaussian([0.0]))
+    >>> report = op.theory.check("zhang2025.theorem_3_2", obj, [[2.0], [1.5]], step_size=0.01)
+    >>> report.name, report.tag, report.verdict
+    ('zhang2025.theorem_3_2', 'published', 'vacuous')
     """
 
     name: str

@@ -38,6 +38,14 @@ class Setting:
         Of gradient descent; None where no run and no step size was given.
     run : Trajectory or None
         Its `loss_error` made a bound: inf where a sampled rule was at work (:func:`overparam.theory.certainty.certain_run`).
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> from overparam.theory import Setting
+    >>> setting = Setting.of(op.ScoreMatching(op.Gaussian([0.0, 0.0])), [[2.0, 0.0], [1.5, 0.0]], step_size=0.1)
+    >>> setting.n, setting.d, setting.step_size
+    (2, 2, 0.1)
     """
 
     objective: Any  # of the kind that the theorem's hypotheses ask for
@@ -47,7 +55,7 @@ class Setting:
 
     @classmethod
     def of(cls, subject: Any, params0: Any = None, step_size: Any = None) -> Setting:
-        """From a run, or from an objective and a start."""
+        """From a run as `subject`, or from an objective and a start, `params0`."""
         if isinstance(subject, Trajectory):
             if params0 is not None or step_size is not None:
                 raise ValueError("a trajectory brings its own start and step size: leave params0 and step_size out")
@@ -110,6 +118,14 @@ class Example:
         Returns the arguments of :func:`check` after the name, as a dict.
     words : str
         What the example is.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> examples = op.theory.get("zhang2025.theorem_3_2").examples()
+    >>> name, example = next(iter(examples.items()))
+    >>> op.theory.check("zhang2025.theorem_3_2", **example.make()).verdict == example.verdict
+    True
     """
 
     verdict: str
@@ -191,7 +207,7 @@ class Theorem(ABC):
         return known
 
     def check(self, subject: Any = None, params0: Any = None, *, step_size: Any = None, confirm: bool = True, **constants: Any) -> Report:
-        """Check the statement: see :func:`overparam.theory.check`."""
+        """Check the statement on `subject`, from `params0` if that is an objective; `confirm` and the rest are those of :func:`check`."""
         known = self.given(constants)
         setting = Setting.of(subject, params0, step_size)
         report = self._report(setting, known)
@@ -266,10 +282,35 @@ _THEOREMS: dict[str, Theorem] = {}
 def register(theorem: Any) -> Any:
     """Enter a checker in the list that :func:`check` knows: a class, which this then decorates, or an instance.
 
+    Parameters
+    ----------
+    theorem : subclass of Theorem, or an instance of one
+        An instance for a family of statements that differ in numbers.
+
+    Returns
+    -------
+    same as `theorem`
+
     Raises
     ------
     ValueError
         If it is no :class:`Theorem`, the name is taken, or an attribute is missing.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> @op.theory.register
+    ... class Few(op.theory.Theorem):
+    ...     name, title, source, statement = "doctest.few", "Few", "this docstring", "There are at most nine students."
+    ...     needs_run = False
+    ...     def hypotheses(self, setting, constants):
+    ...         return []
+    ...     def conclusions(self, setting, constants):
+    ...         return [op.theory.Conclusion("few students", "n", setting.n, "<=", 9, tag="derived")]
+    >>> "doctest.few" in op.theory.list()
+    True
+    >>> op.theory.check("doctest.few", op.ScoreMatching(op.Gaussian([0.0])), [[2.0], [1.5]]).conclusions[0].holds
+    True
     """
     kind = theorem if isinstance(theorem, type) else type(theorem)
     if not issubclass(kind, Theorem):
@@ -284,12 +325,44 @@ def register(theorem: Any) -> Any:
 
 
 def list_theorems() -> list[str]:
-    """Return the names of all statements that can be checked, sorted."""
+    """Return the names of all statements that can be checked, sorted.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> "zhang2025.theorem_3_5" in op.theory.list()
+    True
+    """
     return sorted(_THEOREMS)
 
 
 def get(name: str) -> Theorem:
-    """Return a checker by name; ValueError that names the nearest."""
+    """Return a checker by name.
+
+    Parameters
+    ----------
+    name : str
+        One of ``op.theory.list()``.
+
+    Returns
+    -------
+    Theorem
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message has the nearest name.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> op.theory.get("zhang2025.theorem_3_5").tag
+    'published'
+    """
     return _THEOREMS[check_choice(name, "theorem", _THEOREMS)]
 
 
@@ -324,5 +397,13 @@ def check(name: str, subject: Any = None, params0: Any = None, *, step_size: flo
     ValueError
         If the name or a constant is not known, or the statement is not about such a subject. A point or a run outside a statement's
         domain is no error but a report, ``vacuous`` or ``undecided``.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> flow = op.gradient_descent(op.ScoreMatching(op.Gaussian([0.0])), op.init.cluster(2, [2.0], 1e-9, rng=0), step_size=0.01, steps=100)
+    >>> report = op.theory.check("zhang2025.theorem_3_2", flow)
+    >>> report.verdict, len(report.hypotheses) > 0
+    ('vacuous', True)
     """
     return get(name).check(subject, params0, step_size=step_size, confirm=confirm, **constants)

@@ -144,6 +144,15 @@ class Sharpness:
         The run at the published threshold itself; None where there is none.
     stopped : str
         Why the interval is wider than asked for; empty if it is not.
+
+    Examples
+    --------
+    >>> import overparam as op
+    >>> found = op.theory.sharpness("zhang2025.theorem_3_2", n=2, M0=2.0, resolution=0.5)
+    >>> found.vary, len(found.probes) > 0
+    ('spread', True)
+    >>> min(found.holds, found.fails) <= found.measured <= max(found.holds, found.fails)
+    True
     """
 
     name: str
@@ -250,7 +259,7 @@ def sharpness(name: str, *, vary: str | None = None, resolution: float | None = 
     progress : bool, optional
         As in the drivers.
     **problem
-        n, d, M0 and the like; the condition's ``defaults`` are the rest.
+        Such as n, d and M0; the condition's ``defaults`` are the rest.
 
     Returns
     -------

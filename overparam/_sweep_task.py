@@ -157,4 +157,3 @@ def _ctrl_c_is_seen() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if pressed:
         raise KeyboardInterrupt
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -206,7 +207,7 @@ def until_decided(target: Any) -> Callable[[Any], bool]:
         params = np.asarray(record.params)
         times.append(float(record.time))
         radii.append(np.linalg.norm(params - target, axis=1))
-        if times[-1] <= 0 or times[0] > times[-1] / np.e:
+        if times[-1] <= 0 or times[0] > times[-1] / math.e:
             return False
         so_far = np.array(times)
         first, stretch = _last_e_fold(so_far, np.array(radii))
@@ -300,7 +301,7 @@ def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
 
 def _last_e_fold(times: np.ndarray, radius: np.ndarray) -> tuple[int, np.ndarray]:
     """The last record at or before the end over e (0 if there is none), and the distances from there on."""
-    before = np.flatnonzero(times <= times[-1] / np.e)
+    before = np.flatnonzero(times <= times[-1] / math.e)
     first = int(before[-1]) if before.size else 0
     return first, radius[first:]
 
@@ -333,7 +334,7 @@ def _outlook(times: np.ndarray, stretch: np.ndarray, rounding: float) -> tuple[s
             waiting[i] = end + max(np.log(r / NEAR) * r / -v, 0.0)
         else:
             waiting[i] = end + max(FAR - r, 0.0) / v
-    horizon = float(max(np.e * waiting.max(), 1.1 * end))
+    horizon = float(max(math.e * waiting.max(), 1.1 * end))
     moving = {"on the way in": int(np.count_nonzero(speed < 0)), "on the way out": int(np.count_nonzero(speed > 0))}
     said = " and ".join(f"{number} {way}" for way, number in moving.items() if number)
     return f"{said}, not for an e-fold of time yet or too slowly; flow time {horizon:.3g} is expected to decide", horizon

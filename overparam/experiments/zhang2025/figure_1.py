@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ __all__ = ["Figure1Result", "Law", "Run", "figure_1"]
 NAME = "zhang2025.figure_1"
 PAPER = "arXiv 2511.22069, Figure 1"
 MOST = 10**8  # parameters, dimensions, records, draws: far above what fits into memory together
-LATE = np.e  # "late" is the last e-fold of flow time, as in regimes.classify
+LATE = math.e  # "late" is the last e-fold of flow time, as in regimes.classify
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 Imports are timed in fresh interpreters that take turns, by processor time, with bytecode cached as after an installation; the first of each
 is thrown away. Memory is the process's peak, on Linux. `--dist DIR` looks at an sdist and a wheel there (`.ci/packages DIR` makes them)
-instead of building them, which takes a minute and needs build; `--no-dist` leaves them out.
+instead of building them, which takes a minute and needs build; `--no-dist` leaves them out. What it prints is docs/sizes.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ IMPORTS = {
 #: Why each dependency is one.
 REASONS = {
     "numpy": "arrays, random numbers",
-    "scipy": "BLAS for kernels, special functions, ODE solvers, Hermite nodes, Sobol points, sparse eigenvalues",
+    "scipy": "BLAS for kernels, special functions, Hermite nodes, ODE solvers, Sobol points",
     "matplotlib": "figures of experiments, `plotting`",
     "xarray": "`to_xarray`, results with named axes",
     "h5netcdf": "netCDF files of trajectories and sweeps",
@@ -51,6 +51,12 @@ REASONS = {
     "tqdm": "progress bars",
     "typer": "the command line",
 }
+
+IMPORTS_IN_WORDS = """\
+`import overparam` loads NumPy, the compiled core's first module and nothing else: a name loads its module when it is first used, SciPy's
+submodules, matplotlib and xarray later still. Times are the processor's in fresh interpreters that take turns, with bytecode cached, median
+and range of the ratios; memory is the process's peak.
+"""
 
 SCRIPT = """
 import time
@@ -127,11 +133,13 @@ def size_of(name: str) -> float:
 def dependencies() -> None:
     direct = [re.match(r"[\w.-]+", line)[0] for line in importlib.metadata.requires("overparam") if "extra ==" not in line]
     every = required("overparam", set())
-    print(f"{len(direct)} dependencies, {len(every)} with theirs, {sum(map(size_of, every)):.0f} MB:\n")
+    print(f"{len(direct)} dependencies; with theirs {len(every)}, {sum(map(size_of, every)):.0f} MB on disk. All but NumPy are imported "
+          "when first used; Dask, PyTorch and JAX are extras.\n")
     print("| dependency | on disk | what for |\n|---|---|---|")
     for name in direct:
         print(f"| {name} {importlib.metadata.version(name)} | {size_of(name):.1f} MB | {REASONS[name]} |")
-    print(f"| what these need: {', '.join(sorted(every - set(direct)))} | {sum(map(size_of, every - set(direct))):.1f} MB | |")
+    rest = every - set(direct)
+    print(f"| what these need | {sum(map(size_of, rest)):.1f} MB | {', '.join(sorted(rest))} |")
 
 
 def main() -> None:
@@ -140,13 +148,15 @@ def main() -> None:
     parser.add_argument("--dist", type=Path)
     parser.add_argument("--no-dist", action="store_true")
     arguments = parser.parse_args()
-    print(f"overparam {overparam.__version__}, {datetime.date.today()}, {platform.system()} {platform.machine()}, "
-          f"Python {platform.python_version()}\n")
+    print("# What having it costs\n")
+    print(f"Printed by `python benchmarks/sizes.py`: overparam {overparam.__version__}, {datetime.date.today()}, {platform.system()} "
+          f"{platform.machine()}, Python {platform.python_version()}.\n\n## Importing it\n")
+    print(IMPORTS_IN_WORDS)
     imports(arguments.rounds)
-    print()
     if not arguments.no_dist:
+        print("\n## Packages\n")
         packages(arguments.dist)
-        print()
+    print("\n## Dependencies\n")
     dependencies()
 
 

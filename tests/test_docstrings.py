@@ -107,8 +107,13 @@ SOURCED = [path for path in PUBLIC if re.match(r"overparam\.(objectives\.(score_
 @pytest.mark.parametrize("path", SOURCED)
 def test_sources(path):
     """What implements a paper names it, with its tag."""
-    text = inspect.getdoc(PUBLIC[path])
+    text = said_by(PUBLIC[path]) if inspect.isclass(PUBLIC[path]) else inspect.getdoc(PUBLIC[path])
     assert re.search(r"(18|19|20)\d\d", text) and re.search(r"\[(published|derived|reconstructed|recalled|measured)", text)
+
+
+@pytest.mark.parametrize("name", op.init.__all__)
+def test_a_start_says_who_uses_it(name):
+    assert re.search(r"\b20\d\d\b", inspect.getdoc(getattr(op.init, name)))
 
 
 def test_every_public_name_is_looked_at():

@@ -85,7 +85,7 @@ extensions = [
     extension("envelopes", headers=["envelopes.h"]),
     extension("threads", sources=["pool"], headers=["threads.h"]),
     extension("score_matching", sources=KERNELS, headers=HEADERS),
-    extension("descent", headers=["evaluator.h", "descent.h"]),
+    extension("descent", headers=["evaluator.h", "descent.h", "threads.h"]),
     extension("chart", headers=["evaluator.h", "chart.h"]),
     extension("sampling"),
     extension("hessian", sources=HESSIAN_KERNELS, headers=HESSIAN_HEADERS),

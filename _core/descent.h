@@ -194,4 +194,24 @@ static ptrdiff_t op_descend(const op_evaluator *e, const op_burst *b, double *ce
     return steps;
 }
 
+/* One burst among others; what came of it is written here. */
+typedef struct op_job {
+    const op_evaluator *evaluator;
+    op_burst burst;
+    double *centre, *deviations;
+    ptrdiff_t steps, done;
+    int reason;
+    double value, seconds;
+} op_job;
+
+/* A piece of work for threads.h: `context` is an array of pointers to jobs, each with a workspace of its own. */
+static void op_run_job(void *context, ptrdiff_t piece, void *workspace)
+{
+    op_job *job = ((op_job **)context)[piece];
+    const double started = op_clock();
+    (void)workspace;
+    job->done = op_descend(job->evaluator, &job->burst, job->centre, job->deviations, job->steps, &job->reason, &job->value);
+    job->seconds = op_clock() - started;
+}
+
 #endif

@@ -1,3 +1,5 @@
+from typing import Any, Final
+
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import CapsuleType
@@ -12,25 +14,34 @@ def evaluate(
     mean_row: NDArray[np.float64] | None,  # OUT (k,)
     rows: NDArray[np.float64] | None,  # OUT (n, k)
 ) -> float: ...
-def burst(
-    capsule: CapsuleType,
-    centre: NDArray[np.float64],  # IN/OUT (k,)
-    deviations: NDArray[np.float64],  # IN/OUT (n, k)
-    step_size: float,
-    steps: int,
-    moving_centre: bool,
-    low: NDArray[np.float64],  # (k,)
-    high: NDArray[np.float64],  # (k,)
-    spread_low: NDArray[np.float64],  # (k,)
-    spread_high: NDArray[np.float64],  # (k,)
-    row_floor: NDArray[np.float64],  # (n,)
-    value_floor: float,
-    value_ceiling: float,
-    step_sizes: NDArray[np.float64] | None = None,  # (steps,)
-    factors: NDArray[np.float64] | None = None,  # (n,)
-    momentum: float = 0.0,
-    look_ahead: bool = False,
-    centre_velocity: NDArray[np.float64] | None = None,  # IN/OUT (k,)
-    velocity: NDArray[np.float64] | None = None,  # IN/OUT (n, k)
-    seconds: float = 0.05,
-) -> tuple[int, int, float]: ...
+class Job:
+    ran: Final[bool]
+    def __init__(
+        self,
+        capsule: CapsuleType,
+        centre: NDArray[np.float64],  # IN/OUT (k,)
+        deviations: NDArray[np.float64],  # IN/OUT (n, k)
+        step_size: float,
+        steps: int,
+        moving_centre: bool,
+        low: NDArray[np.float64],  # (k,)
+        high: NDArray[np.float64],  # (k,)
+        spread_low: NDArray[np.float64],  # (k,)
+        spread_high: NDArray[np.float64],  # (k,)
+        row_floor: NDArray[np.float64],  # (n,)
+        value_floor: float,
+        value_ceiling: float,
+        step_sizes: NDArray[np.float64] | None = None,  # (steps,)
+        factors: NDArray[np.float64] | None = None,  # (n,)
+        momentum: float = 0.0,
+        look_ahead: bool = False,
+        centre_velocity: NDArray[np.float64] | None = None,  # IN/OUT (k,)
+        velocity: NDArray[np.float64] | None = None,  # IN/OUT (n, k)
+    ) -> None: ...
+    @property
+    def found(self) -> tuple[int, int, float]: ...
+    @property
+    def seconds(self) -> float: ...
+
+def run(jobs: list[Job], seconds: float = 0.05) -> None: ...
+def burst(*arguments: Any, seconds: float = 0.05, **more: Any) -> tuple[int, int, float]: ...

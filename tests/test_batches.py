@@ -38,6 +38,55 @@ def test_each_run_is_its_own(kind, d):
         same(run, op.gradient_descent(obj, start, **settings))
 
 
+@pytest.mark.parametrize("driver", [op.gradient_descent, op.momentum])
+@pytest.mark.parametrize("count", [1, 2])
+def test_more_runs_than_go_on_side_by_side(driver, count):
+    """Twenty runs, eight for each thread at a time, and some end early; schedules of step sizes have jobs of their own."""
+    starts = np.random.default_rng(1).normal(size=(20, 3, 1)) * np.linspace(0.1, 2.0, 20)[:, None, None]
+    obj = objective("one", 1)
+    for size in (0.05, lambda step: 0.05 / (1 + step / 50)):
+        settings = {"step_size": size, "steps": 150, "record": RECORD, "stop": lambda record: record.loss < 1e-3, "progress": False}
+        with op.threads(count):
+            batch = driver(obj, starts, **settings)
+        assert {run.status for run in batch} == {"completed", "converged"}
+        for run, start in zip(batch, starts, strict=True):
+            same(run, driver(obj, start, **settings))
+
+
+def test_a_bad_start_is_named():
+    starts = np.array([[[0.5], [-0.4]], [[1e200], [-1e200]], [[0.5], [-0.4]]])
+    with pytest.raises(ValueError) as caught:
+        op.gradient_descent(objective("one", 1), starts, step_size=0.05, steps=50)
+    assert "params0[1]" in caught.value.__notes__[0]
+
+
+def test_seconds_are_each_runs_own():
+    """A run that waits for others does not count their time."""
+    starts = np.random.default_rng(3).normal(size=(6, 3, 1))
+    began = time.perf_counter()
+    runs = op.gradient_descent(objective("one", 1), starts, step_size=0.05, steps=2000, record=RECORD)
+    assert sum(run.wall_time for run in runs) <= time.perf_counter() - began
+    assert min(run.wall_time for run in runs) > 0
+
+
+def test_an_interrupt_between_jobs_keeps_all_runs_that_had_begun(monkeypatch):
+    starts, rounds, run_jobs = np.random.default_rng(3).normal(size=(12, 3, 1)), [], descent.run
+
+    def pressed(jobs, *more):
+        rounds.append(len(jobs))
+        if len(rounds) == 30:
+            raise KeyboardInterrupt
+        return run_jobs(jobs, *more)
+
+    monkeypatch.setattr(descent, "run", pressed)
+    runs = op.gradient_descent(objective("one", 1), starts, step_size=0.05, steps=10**6, record=RECORD)
+    assert len(runs) == 8 and {run.status for run in runs} == {"interrupted"}
+    for run, start in zip(runs, starts, strict=False):
+        again = op.gradient_descent(objective("one", 1), start, step_size=0.05, steps=int(run.steps[-1]), record=op.every(10**6))
+        assert run.steps[-1] > 0
+        assert_array_equal(run.final, again.final)
+
+
 def test_statuses_are_their_own():
     starts = [[[0.5], [-0.4]], [[80.0], [-80.0]], [[0.5], [-0.4]]]
     obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-8, max_nodes=300))
@@ -52,13 +101,13 @@ def test_where_a_burst_pauses_does_not_matter(d, monkeypatch):
     start = np.random.default_rng(d).normal(size=(5, d))
     obj, settings = objective("one", d), {"step_size": 0.05, "steps": 60, "record": op.every(60)}
     whole = op.gradient_descent(obj, start, **settings)
-    burst, pieces = QuadraturePlan.burst, []
+    moves, pieces = QuadraturePlan.moves, []
 
     def hasty(self, state, step_size, steps, ceiling):
         pieces.append(min(steps, 1 + len(pieces) % 3))
-        return burst(self, state, step_size, pieces[-1], ceiling)
+        return moves(self, state, step_size, pieces[-1], ceiling)
 
-    monkeypatch.setattr(QuadraturePlan, "burst", hasty)
+    monkeypatch.setattr(QuadraturePlan, "moves", hasty)
     hurried = op.gradient_descent(obj, start, **settings)
     assert len(pieces) > 25
     assert_array_equal(hurried.params, whole.params)

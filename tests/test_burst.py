@@ -6,6 +6,7 @@ from kernel_problems import evaluate, explicit, problem
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import ndtri
 
+import overparam as op
 from overparam import _reference as twin
 from overparam._core import descent, sampling
 
@@ -200,3 +201,48 @@ class TestSampling:
         for uniforms, counts, out in [((2, 2), 2, (3, 2)), ((3, 2), 1, (3, 2)), ((3, 2), 2, (3, 1))]:
             with pytest.raises(ValueError):
                 sampling.stratified_normal(np.zeros(uniforms), integers, np.ones(counts, dtype=np.intp), np.empty(out))
+
+
+class TestJobs:
+    """Several bursts in one call."""
+
+    def jobs(self, count, **more):
+        self.places, jobs = [], []
+        for number in range(count):
+            x, q, target, c, delta, log_weights = problem(5, 3, 60 + number, constant=True, equal=True)
+            evaluator = explicit(x, np.abs(q) / np.abs(q).sum(), target, log_weights)
+            limits = box(5, 3)
+            self.places.append((evaluator, c.copy(), delta.copy(), limits))
+            jobs.append(descent.Job(evaluator.capsule, c, delta, 0.05, 20 + number, False, **limits, **more))
+            self.places[-1] += (c, delta)
+        return jobs
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_together_as_alone(self, count):
+        with op.threads(count):
+            jobs = self.jobs(7)
+            descent.run(jobs, 10.0)
+        for number, (job, (evaluator, c, delta, limits, moved_c, moved)) in enumerate(zip(jobs, self.places, strict=True)):
+            assert job.found == descent.burst(evaluator.capsule, c, delta, 0.05, 20 + number, False, **limits, seconds=10.0)
+            assert job.found[0] == 20 + number and job.seconds > 0
+            assert_array_equal(moved_c, c)
+            assert_array_equal(moved, delta)
+
+    def test_at_least_one_step_each(self):
+        jobs = self.jobs(3)
+        descent.run(jobs, 0.0)
+        assert [job.found[0] for job in jobs] == [1, 1, 1]
+
+    def test_a_job_runs_once(self):
+        first, second = self.jobs(2)
+        with pytest.raises(RuntimeError, match="has not run"):
+            _ = first.found
+        with pytest.raises(ValueError, match="runs once"):
+            descent.run([first, first])
+        descent.run([first])
+        with pytest.raises(ValueError, match="runs once"):
+            descent.run([second, first])
+        assert not second.ran
+        descent.run([])
+        with pytest.raises(TypeError, match="must be Jobs"):
+            descent.run([1])

@@ -13,6 +13,7 @@ from overparam._core import descent
 from overparam._core.weighted_sum import WeightedSum
 from overparam.objectives import BUILT_IN, TimeAveraged, from_description
 from overparam.objectives.averaged_plan import AveragedPlan
+from overparam.objectives.bursts import driven
 from overparam.objectives.time_averaged import time_quadrature
 
 TEACHER = op.Gaussian([0.3, 0.1, -0.2])
@@ -149,7 +150,7 @@ def test_steps_and_bursts():
     plan = whole.plan(state)
     assert isinstance(plan, AveragedPlan) and plan.compiled is not None
     compiled = plan.burst(state, 0.01, 3, np.inf)
-    looped = super(AveragedPlan, plan).burst(state, 0.01, 3, np.inf)
+    looped = driven(super(AveragedPlan, plan).moves(state, 0.01, 3, np.inf))
     assert compiled.steps == looped.steps == 3
     assert_allclose(compiled.state.params, looped.state.params, rtol=0, atol=1e-13)
     assert_allclose(compiled.value, looped.value, rtol=1e-12)

@@ -10,17 +10,20 @@ apart from the centre's, however small they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from overparam.drivers._gradients import Found, Gradients
 from overparam.drivers._step_sizes import StepSizes
-from overparam.drivers.loop import Advance, Stepper
+from overparam.drivers.stepper import Advance, Stepper
 from overparam.objectives.base import Evaluation, Objective
 from overparam.objectives.quadrature_plan import QuadraturePlan
 from overparam.state import State
+
+if TYPE_CHECKING:
+    from overparam._core.descent import Job
 
 __all__ = ["Velocities", "VelocityStepper", "resumed_velocities"]
 
@@ -115,7 +118,7 @@ class VelocityStepper(Stepper):
         return {} if velocities is None else {"velocities": {"step": step, "moving": velocities.moving, "centre": velocities.centre,
                                                              "deviations": velocities.deviations}}
 
-    def advance(self, state: State, steps: int) -> Advance:
+    def moves(self, state: State, steps: int) -> Generator[Job, None, Advance]:
         for _ in range(2):  # a plan that is worn out where it stands is renewed once
             point = self._point(state, self._now[1])
             if point is None:
@@ -123,7 +126,7 @@ class VelocityStepper(Stepper):
             plan = self._gradients.plan_for(point)
             if type(plan) is not QuadraturePlan:  # others have more to say of where they hold than a box
                 return self._walk(state, steps, self._gradients.at)
-            moved = self._burst(plan, state, steps)
+            moved = yield from self._burst(plan, state, steps)
             if moved.steps or moved.reason:
                 return moved
         return self._walk(state, 1, self._gradients.here)
@@ -137,9 +140,9 @@ class VelocityStepper(Stepper):
         return _moved(state, state.centre + self._momentum * velocities.centre,
                       state.deviations + self._momentum * velocities.deviations)
 
-    def _burst(self, plan: QuadraturePlan, state: State, steps: int) -> Advance:
+    def _burst(self, plan: QuadraturePlan, state: State, steps: int) -> Generator[Job, None, Advance]:
         """Compiled steps; a plan that they have worn out is renewed."""
-        from overparam._core.descent import REASONS, burst
+        from overparam._core.descent import REASONS, Job
 
         step, velocities = self._now
         gradients, sizes, moving = self._gradients, None, plan.settle(state)[1]
@@ -151,9 +154,10 @@ class VelocityStepper(Stepper):
             steps = len(sizes)
         turned = None if velocities is None else velocities.split(moving, state.log_scale).turned(axes)
         own = (None, None) if turned is None else (turned.centre, turned.deviations)
-        done, code, _ = burst(capsule, centre, deviations, self._sizes.constant or 0.0, steps, moving, low, high, least, most,
-                              gradients.row_floor, gradients.value_floor, self.ceiling, sizes, self._factors, self._momentum,
-                              self._look_ahead, *own)
+        job = Job(capsule, centre, deviations, self._sizes.constant or 0.0, steps, moving, low, high, least, most, gradients.row_floor,
+                  gradients.value_floor, self.ceiling, sizes, self._factors, self._momentum, self._look_ahead, *own)
+        yield job
+        done, code, _ = job.found
         gradients.evaluations += done
         after = plan.leave(state, centre, deviations)
         self._now = step + done, None if turned is None else turned.turned(axes.T).rescaled(state, after)

@@ -12,26 +12,18 @@ from overparam.drivers._absolute import check_followed, loss_of_differences, rem
 from overparam.drivers._gradients import Gradients
 from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_decay, check_step_size, resumed_step_size
-from overparam.drivers.loop import (
-    Advance,
-    Stepper,
-    check_objective,
-    check_progress,
-    check_steps,
-    check_stop,
-    for_each_start,
-    run,
-    start_of,
-    steps_to_record,
-)
+from overparam.drivers.batch import Course, for_each_start
+from overparam.drivers.loop import check_objective, check_progress, check_steps, check_stop, course, start_of, steps_to_record
+from overparam.drivers.stepper import Advance, OwnSteps
 from overparam.objectives.base import Evaluation, Objective
+from overparam.objectives.bursts import driven
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
 __all__ = ["adam"]
 
 
-class _Adam(Stepper):
+class _Adam(OwnSteps):
     """Steps in Python; `moments` are the two running means, (n, d) each, after `step` steps."""
 
     def __init__(self, objective: Objective, sizes: StepSizes, beta1: float, beta2: float, eps: float, step: int,
@@ -158,7 +150,7 @@ def _in_full(objective: Objective, params0: Any) -> State:
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, beta1: float, beta2: float,
          eps: float, record: Schedule, first_step: int = 0, moments: tuple[np.ndarray, np.ndarray] | None = None,
-         **options: Any) -> Trajectory:
+         **options: Any) -> Course:
     state, lost = _in_full(objective, params0) if first_step == 0 else params0, 0.0
     if first_step == 0 and isinstance(params0, State):
         lost = loss_of_differences(params0, state.deviations)
@@ -166,7 +158,7 @@ def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int
         moments = np.zeros((state.n, state.d)), np.zeros((state.n, state.d))
     sizes = StepSizes(step_size)
     stepper = _Adam(objective, sizes, beta1, beta2, eps, first_step, moments, remark_on(lost))
-    return run(stepper, objective, state, driver="adam", schedule=steps_to_record(record, steps, first_step),
+    return course(stepper, objective, state, driver="adam", schedule=steps_to_record(record, steps, first_step),
                settings={**sizes.settings(), "steps": first_step + steps, "beta1": beta1, "beta2": beta2, "eps": eps,
                          "record": record.describe()}, **options)
 
@@ -183,11 +175,11 @@ def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record
             raise ValueError(f"this run cannot be extended from step {step}: the moments that were kept are those of step "
                              f"{None if saved is None else saved['step']}. Start a new run from trajectory.final_state")
         moments = tuple(np.array(saved[name]).reshape(state.n, state.d) for name in ("first", "second"))
-    return _run(trajectory.objective, state, step_size=resumed_step_size(trajectory, step_size), steps=check_steps(steps),
+    return driven(_run(trajectory.objective, state, step_size=resumed_step_size(trajectory, step_size), steps=check_steps(steps),
                 beta1=stored["beta1"], beta2=stored["beta2"], eps=stored["eps"], moments=moments,
                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                 stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=step,
-                first_loss=trajectory.continuation.get("first_loss"))
+                first_loss=trajectory.continuation.get("first_loss")))
 
 
 DRIVERS["adam"] = _resume

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers._velocity import VelocityStepper
-from overparam.drivers.loop import (
-    Advance,
-    Stepper,
-    by_sampling,
-    check_progress,
-    check_steps,
-    check_stop,
-    for_each_start,
-    run,
-    start_of,
-    steps_to_record,
-)
+from overparam.drivers.batch import Course, for_each_start
+from overparam.drivers.loop import by_sampling, check_progress, check_steps, check_stop, course, start_of, steps_to_record
+from overparam.drivers.stepper import Advance, Stepper
 from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.objectives.bursts import driven
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
+
+if TYPE_CHECKING:
+    from overparam._core.descent import Job
 
 __all__ = ["gradient_descent"]
 
@@ -51,14 +46,14 @@ class _Descent(Stepper):
     def rough_look(self, state: State) -> Evaluation:
         return by_sampling(self._objective, state)
 
-    def advance(self, state: State, steps: int) -> Advance:
+    def moves(self, state: State, steps: int) -> Generator[Job, None, Advance]:
         plan = self._plan_for(state)
-        burst = plan.burst(state, self._step_size, steps, self.ceiling)
+        burst = yield from plan.moves(state, self._step_size, steps, self.ceiling)
         if burst.reason == "replan" and burst.steps == 0 and self._made_for is not state:
             # an older plan ends just here, where the burst before paused: a run must not depend on where that was
             self._plan, self._spent = None, plan
             plan = self._plan_for(state)
-            burst = plan.burst(state, self._step_size, steps, self.ceiling)
+            burst = yield from plan.moves(state, self._step_size, steps, self.ceiling)
         self.evaluations += burst.steps
         if burst.reason in ("diverged", "not_finite"):
             return Advance(burst.state, burst.steps, burst.reason)
@@ -142,7 +137,7 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float | C
 
 
 def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, record: Schedule,
-             precondition: str | None = None, first_step: int = 0, first_loss: float | None = None, **options: Any) -> Trajectory:
+             precondition: str | None = None, first_step: int = 0, first_loss: float | None = None, **options: Any) -> Course:
     state, sizes = start_of(objective, params0), StepSizes(step_size)
     plain = sizes.constant is not None and precondition is None
     if plain:
@@ -151,7 +146,7 @@ def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[
         name = "scheduled_descent" if precondition is None else "preconditioned_descent"
         stepper = VelocityStepper(objective, sizes, factors_of(objective, state.n, precondition), first_step=first_step)
     settings = {**sizes.settings(), "steps": first_step + steps, "record": record.describe()}
-    return run(stepper, objective, state, driver=name, schedule=steps_to_record(record, steps, first_step),
+    return course(stepper, objective, state, driver=name, schedule=steps_to_record(record, steps, first_step),
                first_loss=first_loss, settings=settings if precondition is None else {**settings, "precondition": precondition}, **options)
 
 
@@ -159,11 +154,11 @@ def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record
             stop: Callable | None = None, observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps; settings that are not given stay."""
     stored = trajectory.settings
-    return _descend(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
+    return driven(_descend(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
                     steps=check_steps(steps), precondition=stored.get("precondition"),
                     record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                     stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
-                    first_loss=trajectory.continuation.get("first_loss"))
+                    first_loss=trajectory.continuation.get("first_loss")))
 
 
 DRIVERS.update(dict.fromkeys(("gradient_descent", "scheduled_descent", "preconditioned_descent"), _resume))

@@ -10,22 +10,13 @@ import numpy as np
 
 from overparam._validation import check_array, check_positive, check_weights
 from overparam.drivers._overloads import one_or_many
+from overparam.drivers.batch import Course, for_each_start
 from overparam.drivers.descent import _Descent
-from overparam.drivers.loop import (
-    Advance,
-    Stepper,
-    by_sampling,
-    check_objective,
-    check_progress,
-    check_steps,
-    check_stop,
-    for_each_start,
-    run,
-    start_of,
-    steps_to_record,
-)
+from overparam.drivers.loop import by_sampling, check_objective, check_progress, check_steps, check_stop, course, start_of, steps_to_record
+from overparam.drivers.stepper import Advance, OwnSteps, Stepper
 from overparam.objectives import KLDivergence
 from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.bursts import driven
 from overparam.objectives.shares import Shares, apart, meets, renewed, reweighted, shares
 from overparam.planning import Auto, TooHardError
 from overparam.state import State
@@ -47,7 +38,7 @@ class _Student(State):
     weights: np.ndarray | Any = None  # always given: None is there since fields without a default cannot follow State's
 
 
-class _Maximization(Stepper):
+class _Maximization(OwnSteps):
     """Steps on the nodes of one plan after another."""
 
     def __init__(self, objective: KLDivergence, step_size: float | None, update_weights: bool, weights0: np.ndarray) -> None:
@@ -280,7 +271,7 @@ def em(objective: KLDivergence, params0: Any, *, weights0: Any = None, steps: in
 
 
 def _run(objective: KLDivergence, params0: Any, *, step_size: float | None, update_weights: bool, steps: int, record: Schedule,
-         weights: np.ndarray | None = None, first_step: int = 0, **options: Any) -> Trajectory:
+         weights: np.ndarray | None = None, first_step: int = 0, **options: Any) -> Course:
     state = start_of(objective, params0)
     if step_size is not None and not update_weights:
         stepper: Stepper = _FixedWeights(objective, step_size)
@@ -292,7 +283,7 @@ def _run(objective: KLDivergence, params0: Any, *, step_size: float | None, upda
             weights = np.full(state.n, 1 / state.n) if objective.weights is None else objective.weights
         state = _Student(state.centre, state.deviations, state.basis, state.origin, weights=weights)
         stepper = _Maximization(objective, step_size, update_weights, weights)
-    return run(stepper, objective, state, driver="em", schedule=steps_to_record(record, steps, first_step),
+    return course(stepper, objective, state, driver="em", schedule=steps_to_record(record, steps, first_step),
                settings={"step_size": step_size, "steps": first_step + steps, "update_weights": update_weights,
                          "record": record.describe()}, **options)
 
@@ -301,11 +292,11 @@ def _resume(trajectory: Trajectory, *, steps: int, record: Schedule | None = Non
             observe: dict[str, Callable[..., Any]] | None = None, progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps from the last means and weights."""
     stored = trajectory.settings
-    return _run(trajectory.objective, trajectory.final_state, weights=trajectory.final_weights, step_size=stored["step_size"],
+    return driven(_run(trajectory.objective, trajectory.final_state, weights=trajectory.final_weights, step_size=stored["step_size"],
                 update_weights=stored["update_weights"], steps=check_steps(steps),
                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record), stop=check_stop(stop),
                 observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
-                first_loss=trajectory.continuation.get("first_loss"))
+                first_loss=trajectory.continuation.get("first_loss")))
 
 
 DRIVERS["em"] = _resume

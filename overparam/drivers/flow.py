@@ -13,17 +13,11 @@ import numpy as np
 from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers._chart import Chart, Opened
 from overparam.drivers._overloads import one_or_many
-from overparam.drivers.loop import (
-    Advance,
-    Stepper,
-    by_sampling,
-    check_progress,
-    check_stop,
-    for_each_start,
-    run,
-    start_of,
-)
+from overparam.drivers.batch import Course, for_each_start
+from overparam.drivers.loop import by_sampling, check_progress, check_stop, course, start_of
+from overparam.drivers.stepper import Advance, OwnSteps
 from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.objectives.bursts import driven
 from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
@@ -41,7 +35,7 @@ _AGREE = 0.1  # part of rtol by which an old plan may be off where a step has en
 _SHRUNK = 0.4  # a plan is looked at again when velocities fall to this part of what they were
 
 
-class _Flow(Stepper):
+class _Flow(OwnSteps):
     """LSODA in logarithmic time and a chart's variables, plan after plan. A step of the loop leads to the next record."""
 
     def __init__(self, objective: Objective, times: np.ndarray, rtol: float, most: int, first_step: int) -> None:
@@ -374,10 +368,10 @@ def gradient_flow(objective: Objective, params0: Any, *, t_end: float, rtol: flo
 
 
 def _flow(objective: Objective, params0: Any, *, t_end: float, rtol: float, record: Schedule, max_evaluations: int, first_step: int = 0,
-          t_start: float = 0.0, **options: Any) -> Trajectory:
+          t_start: float = 0.0, **options: Any) -> Course:
     state, times = start_of(objective, params0), record.times(t_end, t_start)
     settings = {"t_end": t_end, "rtol": rtol, "record": record.describe(), "max_evaluations": max_evaluations}
-    return run(_Flow(objective, times, rtol, max_evaluations, first_step), objective, state, driver="gradient_flow",
+    return course(_Flow(objective, times, rtol, max_evaluations, first_step), objective, state, driver="gradient_flow",
                schedule=np.arange(len(times)), settings=settings, unit="record", **options)
 
 
@@ -392,10 +386,10 @@ def _resume(trajectory: Trajectory, *, t_end: float | None = None, steps: Any = 
         raise ValueError(f"t_end must be above the flow time {now:g} that was reached; got {t_end!r}")
     rtol = stored["rtol"] if rtol is None else check_real(rtol, "rtol", minimum=_LEAST_RTOL, maximum=_MOST_RTOL)
     most = stored["max_evaluations"] if max_evaluations is None else check_integer(max_evaluations, "max_evaluations", minimum=1)
-    return _flow(trajectory.objective, trajectory.final_state, t_end=float(t_end), rtol=rtol,
+    return driven(_flow(trajectory.objective, trajectory.final_state, t_end=float(t_end), rtol=rtol,
                  record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                  max_evaluations=most, stop=check_stop(stop), observe=check_observe(observe), progress=progress,
-                 first_step=int(trajectory.steps[-1]), t_start=now, first_loss=trajectory.continuation.get("first_loss"))
+                 first_step=int(trajectory.steps[-1]), t_start=now, first_loss=trajectory.continuation.get("first_loss")))
 
 
 DRIVERS["gradient_flow"] = _resume

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import platform
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overparam._validation import check_array, check_integer
+from overparam._validation import check_integer
 from overparam._version import __version__
+from overparam.drivers.stepper import Advance, Record, Stepper
 from overparam.objectives.base import Evaluation, Objective
 from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import Schedule, Trajectory, check_observe, check_schedule
 
+if TYPE_CHECKING:
+    from overparam._core.descent import Job
+
 __all__ = [
-    "Advance",
-    "Record",
-    "Stepper",
     "by_sampling",
     "check_objective",
     "check_progress",
     "check_steps",
     "check_stop",
-    "for_each_start",
-    "run",
+    "course",
+    "progress_bar",
     "start_of",
     "steps_to_record",
 ]
@@ -40,91 +40,6 @@ __all__ = [
 _BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
 _BAR_SECONDS = 2.0
 _GROWTH = 1e6  # a loss above this times (first loss + 1) is a run that has blown up
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What a stop test is given: ``stop(record)``.
-
-    Attributes
-    ----------
-    step, time : int and float
-        Steps taken and flow time.
-    loss, loss_error, grad_norm : float
-    state : State
-    weights : (n,) array or None
-        The student's mixture weights, where the driver moves them.
-    params : (n, d) array
-        Expanded on access; ``np.asarray(record)`` is the same.
-    """
-
-    step: int
-    time: float
-    loss: float
-    loss_error: float
-    grad_norm: float
-    state: State = field(repr=False)
-    weights: np.ndarray | None = field(default=None, repr=False)
-
-    @property
-    def params(self) -> np.ndarray:
-        """(n, d) parameters."""
-        return self.state.params
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.params, dtype=dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Advance:
-    """Where a stepper got to: `reason` is None while all is well, else "diverged" or "not_finite"."""
-
-    state: State
-    steps: int
-    reason: str | None = None
-
-
-class Stepper(ABC):
-    """What the loop needs of a driver."""
-
-    evaluations: int = 0
-    ceiling: float = np.inf
-
-    @abstractmethod
-    def look(self, state: State) -> Evaluation:
-        """Value and gradient at a record."""
-
-    @abstractmethod
-    def advance(self, state: State, steps: int) -> Advance:
-        """At least one and up to `steps` steps from `state`."""
-
-    @abstractmethod
-    def time(self, step: int) -> float:
-        """Flow time after `step` steps."""
-
-    def count(self, step: int) -> int:
-        """What the trajectory calls `step`, where the driver's own steps are others."""
-        return step
-
-    def place(self, step: int) -> str:
-        """`step` in words."""
-        return f"step {step}"
-
-    def rough_look(self, state: State) -> Evaluation:
-        """Value and gradient where the tolerance is out of reach."""
-        return self.look(state)
-
-    def weights_of(self, state: State) -> np.ndarray | None:
-        """(n,) mixture weights that belong to `state`, where the driver moves them; None where they are the objective's."""
-        return None
-
-    def remark(self) -> str:
-        """What else there is to say of the run, for its message."""
-        return ""
-
-    def continuation(self) -> dict[str, Any]:
-        """What is needed to go on later, JSON-able."""
-        return {}
 
 
 def check_objective(value: Any) -> Objective:
@@ -171,33 +86,6 @@ def start_of(objective: Objective, params0: Any) -> State:
     return state
 
 
-def for_each_start(driver: Callable[..., Trajectory], objective: Objective, params0: Any, **settings: Any) -> Any:
-    """Run `driver` from `params0`, or from each of a batch of starts (one axis more, or a list): then a list of trajectories.
-
-    A setting ``rng`` (a Generator) gives every run of a batch its own stream. Ctrl-C ends the batch: the list is then shorter.
-    """
-    check_objective(objective)
-    axes, complex = objective.params_ndim, objective.complex_params
-    batch = isinstance(params0, (list, tuple)) and any(isinstance(start, State) for start in params0)
-    if batch:
-        params0 = [start if isinstance(start, State) else check_array(start, f"params0[{number}]", ndim=axes, complex=complex)
-                   for number, start in enumerate(params0)]
-        for start in params0:  # their shapes may differ: a bad one is found before the first run, not after it
-            start_of(objective, start)
-    elif not isinstance(params0, State):
-        params0 = check_array(params0, "params0", ndim=(axes, axes + 1), complex=complex)
-        batch = params0.ndim == axes + 1
-    if not batch:
-        return driver(objective, params0, **settings)
-    streams = settings["rng"].spawn(len(params0)) if "rng" in settings else [None] * len(params0)
-    runs = []
-    for start, stream in zip(params0, streams, strict=True):
-        runs.append(driver(objective, start, **({**settings, "rng": stream} if stream else settings)))
-        if runs[-1].status == "interrupted":  # one Ctrl-C ends the batch, not one run of it
-            break
-    return runs
-
-
 class _Log:
     """The records so far."""
 
@@ -237,10 +125,38 @@ def by_sampling(objective: Objective, state: State) -> Evaluation:
     return Evaluation(found.value, 0.0 * state.centre, grad, found.value_error, found.grad_error)
 
 
-def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, schedule: np.ndarray, settings: dict[str, Any],
+class _Clock:
+    """Seconds that a run takes itself: while its jobs wait for their turn, those of others pass."""
+
+    def __init__(self) -> None:
+        self._passed, self._since = 0.0, time.perf_counter()
+
+    @property
+    def now(self) -> float:
+        """Seconds so far."""
+        return self._passed + time.perf_counter() - self._since
+
+    def around(self, moves: Generator[Job, None, Advance]) -> Generator[Job, None, Advance]:
+        """The same moves; while others care for a job, what counts is how long it took."""
+        error: BaseException | None = None
+        while True:
+            try:
+                job = next(moves) if error is None else moves.throw(error)
+            except StopIteration as end:
+                return end.value
+            passed, error = self.now, None
+            try:
+                yield job
+            except BaseException as raised:
+                error = raised
+            self._passed, self._since = passed + job.seconds, time.perf_counter()
+
+
+def course(stepper: Stepper, objective: Objective, state: State, *, driver: str, schedule: np.ndarray, settings: dict[str, Any],
         stop: Callable | None = None, observe: Any = None, progress: bool | None = None, first_loss: float | None = None,
-        attributes: dict[str, Any] | None = None, unit: str = "step") -> Trajectory:
-    """Run `stepper` from `state` to the end of `schedule` and return the trajectory, however it ended.
+        attributes: dict[str, Any] | None = None, unit: str = "step", bar: Any = None) -> Generator[Job, None, Trajectory]:
+    """Run `stepper` from `state` to the end of `schedule` and return the trajectory, however it ended: a generator of the compiled jobs
+    that are to be run on the way.
 
     Parameters
     ----------
@@ -258,9 +174,11 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, sc
         Loss at the beginning of the whole run, for the blow-up test; by default that of the first record.
     unit : str
         What the progress bar counts.
+    bar : tqdm bar, optional
+        Shared with other runs; by default the run has its own.
     """
     first_step, end = int(schedule[0]), int(schedule[-1])
-    log, began = _Log(check_observe(observe)), time.perf_counter()
+    log, clock = _Log(check_observe(observe)), _Clock()
     status, message, step, noted = "completed", "", first_step, -1
     sampled_from: int | None = None
 
@@ -295,14 +213,15 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, sc
         return "unstable", f"{what} after {stepper.place(step)}: the step size is too large for this start; take a smaller one"
 
     chunk = 64
-    with _bar(end - first_step, unit, progress) as bar:
+    shown: AbstractContextManager[Any] = progress_bar(end - first_step, unit, progress) if bar is None else nullcontext(bar)
+    with shown as bar:
         try:
             for target in schedule:
                 while step < target:
-                    started = time.perf_counter()
-                    moved = stepper.advance(state, int(min(chunk, target - step)))
+                    started = clock.now
+                    moved = yield from clock.around(stepper.moves(state, int(min(chunk, target - step))))
                     state, step = moved.state, step + moved.steps
-                    elapsed = max(time.perf_counter() - started, 1e-7)
+                    elapsed = max(clock.now - started, 1e-7)
                     chunk = int(np.clip(_BURST_SECONDS * max(moved.steps, 1) / elapsed, 1, 10 * chunk))
                     bar.update(moved.steps)
                     if moved.reason is not None:
@@ -346,7 +265,7 @@ def run(stepper: Stepper, objective: Objective, state: State, *, driver: str, sc
     message = "; ".join(filter(None, (message, stepper.remark())))
     if sampled_from is not None:
         attributes = {"sampled_from_step": sampled_from, **(attributes or {})}
-    return _trajectory(log, status, message, driver, settings, objective, stepper, time.perf_counter() - began, attributes or {})
+    return _trajectory(log, status, message, driver, settings, objective, stepper, clock.now, attributes or {})
 
 
 def _trajectory(log: _Log, status: str, message: str, driver: str, settings: dict[str, Any], objective: Objective, stepper: Stepper,
@@ -382,7 +301,7 @@ def versions() -> dict[str, str]:
     return {"overparam": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
 
 
-def _bar(total: int, unit: str, progress: bool | None):
+def progress_bar(total: int, unit: str, progress: bool | None):
     """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False)."""
     from overparam._progress import tqdm
 

@@ -13,18 +13,11 @@ from overparam.data_sets import DataSet
 from overparam.drivers._absolute import check_followed, loss_of_differences, remark_on
 from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
-from overparam.drivers.loop import (
-    Advance,
-    Stepper,
-    check_progress,
-    check_steps,
-    check_stop,
-    for_each_start,
-    run,
-    start_of,
-    steps_to_record,
-)
+from overparam.drivers.batch import Course, for_each_start
+from overparam.drivers.loop import check_progress, check_steps, check_stop, course, start_of, steps_to_record
+from overparam.drivers.stepper import Advance, OwnSteps
 from overparam.objectives.base import Evaluation, Objective
+from overparam.objectives.bursts import driven
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
@@ -115,7 +108,7 @@ class _Epochs(_Batches):
         self._begin()
 
 
-class _Minibatch(Stepper):
+class _Minibatch(OwnSteps):
     """One batch a step, in full coordinates: the draws leave the span."""
 
     def __init__(self, batches: _Batches, sizes: StepSizes, factors: np.ndarray | None, first_step: int, remark: str) -> None:
@@ -263,7 +256,7 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, batch_size: int,
          rng: np.random.Generator, batches: str, precondition: str | None, record: Schedule, saved: dict[str, Any] | None = None,
-         first_step: int = 0, **options: Any) -> Trajectory:
+         first_step: int = 0, **options: Any) -> Course:
     start_of(objective, params0)
     # its checks are all that is used; the coordinates stay as they are, for moving the origin and back would round them
     state = State.of(State.of(params0).params)
@@ -278,7 +271,8 @@ def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int
     settings = {**sizes.settings(), "steps": first_step + steps, "batch_size": batch_size, "batches": batches,
                 "precondition": precondition, "record": record.describe()}
     stepper = _Minibatch(source, sizes, factors_of(objective, state.n, precondition), first_step, remark_on(lost))
-    return run(stepper, objective, state, driver="sgd", schedule=steps_to_record(record, steps, first_step), settings=settings, **options)
+    return course(stepper, objective, state, driver="sgd", schedule=steps_to_record(record, steps, first_step), settings=settings,
+                  **options)
 
 
 def _rows(given: State) -> np.ndarray:
@@ -291,12 +285,12 @@ def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record
             progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the same streams of random numbers."""
     stored, saved = trajectory.settings, trajectory.continuation
-    return _run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
+    return driven(_run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
                 steps=check_steps(steps), batch_size=stored["batch_size"], rng=_restored(saved["rng"]),
                 batches=stored.get("batches", "fresh"), precondition=stored.get("precondition"), saved=saved,
                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                 stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
-                first_loss=saved.get("first_loss"))
+                first_loss=saved.get("first_loss")))
 
 
 DRIVERS["sgd"] = _resume

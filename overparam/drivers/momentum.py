@@ -10,8 +10,10 @@ import numpy as np
 from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_decay, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers._velocity import VelocityStepper, resumed_velocities
-from overparam.drivers.loop import check_progress, check_steps, check_stop, for_each_start, run, start_of, steps_to_record
+from overparam.drivers.batch import Course, for_each_start
+from overparam.drivers.loop import check_progress, check_steps, check_stop, course, start_of, steps_to_record
 from overparam.objectives.base import Objective
+from overparam.objectives.bursts import driven
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 
 __all__ = ["momentum"]
@@ -83,11 +85,11 @@ def momentum(objective: Objective, params0: Any, *, step_size: float | Callable[
 
 def _run(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, momentum: float, nesterov: bool,
          precondition: str | None, record: Schedule, first_step: int = 0, saved: dict[str, Any] | None = None,
-         **options: Any) -> Trajectory:
+         **options: Any) -> Course:
     state, sizes = start_of(objective, params0), StepSizes(step_size)
     velocities = resumed_velocities((saved or {}).get("velocities"), first_step, state)
     stepper = VelocityStepper(objective, sizes, factors_of(objective, state.n, precondition), velocities, momentum, nesterov, first_step)
-    return run(stepper, objective, state, driver="momentum", schedule=steps_to_record(record, steps, first_step),
+    return course(stepper, objective, state, driver="momentum", schedule=steps_to_record(record, steps, first_step),
                settings={**sizes.settings(), "steps": first_step + steps, "momentum": momentum, "nesterov": nesterov,
                          "precondition": precondition, "record": record.describe()}, **options)
 
@@ -97,11 +99,11 @@ def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record
             progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps with the velocity that was reached."""
     stored, saved = trajectory.settings, trajectory.continuation
-    return _run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
+    return driven(_run(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),
                 steps=check_steps(steps), momentum=stored["momentum"], nesterov=stored["nesterov"], precondition=stored["precondition"],
                 record=schedule_from_description(stored["record"]) if record is None else check_schedule(record),
                 stop=check_stop(stop), observe=check_observe(observe), progress=progress, first_step=int(trajectory.steps[-1]),
-                saved=saved, first_loss=saved.get("first_loss"))
+                saved=saved, first_loss=saved.get("first_loss")))
 
 
 DRIVERS["momentum"] = _resume

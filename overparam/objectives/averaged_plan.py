@@ -14,6 +14,7 @@ from overparam.certificate import Bounds, Parts
 from overparam.geometry import align
 from overparam.objectives.averaged_terms import Seen, Terms, Total, norms, share
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from
@@ -282,17 +283,13 @@ class AveragedPlan(Plan):
         return bool((params.min(axis=0) >= low).all() and (params.max(axis=0) <= high).all()
                     and (spreads >= least).all() and (spreads <= most).all())
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         """Compiled steps of gradient descent; one after the other where the terms' plans are of different kinds."""
         if self._evaluator is None:
-            return super().burst(state, step_size, steps, ceiling)
-        from overparam._core.descent import REASONS, burst
-
+            return (yield from super().moves(state, step_size, steps, ceiling))
         centre, deviations = (part.copy() for part in self.enter(state))
-        low, high, least, most = self._box
-        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, low, high, least, most,
-                                  self._row_floor, self._value_floor, ceiling)
-        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
+        done, reason, value = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving,
+                                                        self._box, self._row_floor, self._value_floor, ceiling)
         return Burst(replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T), done, reason, value)
 
 

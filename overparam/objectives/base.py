@@ -10,6 +10,7 @@ import numpy as np
 
 from overparam._validation import check_array, check_real
 from overparam.certificate import Bounds
+from overparam.objectives.bursts import Moves, driven
 from overparam.state import State
 
 __all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan", "check_direction", "check_hessian_size"]
@@ -189,7 +190,7 @@ class Burst:
 class Plan(ABC):
     """How an objective is evaluated around a state: which rule, which kernel, valid where, how accurate.
 
-    A plan must implement :meth:`evaluate`; :meth:`covers` and :meth:`burst` have defaults that always work.
+    A plan must implement :meth:`evaluate`; :meth:`covers` and :meth:`moves` have defaults that always work.
 
     Examples
     --------
@@ -258,7 +259,12 @@ class Plan(ABC):
         return state.moved(state.centre - step_size * evaluation.centre_grad, state.deviations - step_size * evaluation.grad)
 
     def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        """Up to `steps` steps of gradient descent by `step_size`, while the loss is below `ceiling`; compiled plans override it."""
+        """Up to `steps` steps of gradient descent by `step_size`, while the loss is not above `ceiling`."""
+        return driven(self.moves(state, step_size, steps, ceiling))
+
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
+        """The same as a generator of the compiled jobs that the steps take, for which others may care; this loop takes none."""
+        yield from ()
         value = np.nan
         for done in range(steps):
             if not self.covers(state):

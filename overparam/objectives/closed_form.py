@@ -9,6 +9,7 @@ import numpy as np
 
 from overparam.certificate import Bounds, Parts
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.state import State
 
 __all__ = ["ClosedFormPlan", "by_rounding"]
@@ -60,13 +61,10 @@ class ClosedFormPlan(Plan):
         """Capsule, axes and a box without walls: see :class:`Plan`."""
         return self._capsule, np.eye(len(self._box[0])), self._box
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         """Compiled steps of gradient descent until done or something is wrong."""
-        from overparam._core.descent import REASONS, burst
-
         centre, deviations = np.zeros(state.k), np.array(state.coordinates)
-        low, high, least, most = self._box
-        done, code, value = burst(self._capsule, centre, deviations, step_size, steps, False, low, high, least, most, np.zeros(state.n),
-                                  -np.inf, ceiling)
-        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged"}.get(code, "not_finite")
+        done, reason, value = yield from compiled_steps(self._capsule, centre, deviations, step_size, steps, False, self._box,
+                                                        np.zeros(state.n), -np.inf, ceiling)
+        reason = "not_finite" if reason == "replan" else reason  # a box without walls is left by what is not a number alone
         return Burst(state.moved(centre, deviations), done, reason, value)

@@ -13,6 +13,7 @@ from overparam.certificate import Bounds, Parts, logit_range
 from overparam.covariance import Covariance
 from overparam.geometry import DROPPED
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.covariance_bounds import Factors, Whitened, envelopes_at, weights_at, with_shares
 from overparam.objectives.covariance_layout import Found, Nodes, discretisation, fixed_nodes, left_out, nodes_for, sampled_nodes
 from overparam.planning import Auto, TooHardError
@@ -411,27 +412,23 @@ class CovariancePlan(Plan):
             return None
         return self._evaluator.capsule, np.eye(len(self._low)), np.stack([self._low, self._high, *self._box()])
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
         if self._follows:
             return self._followed(state, step_size, steps, ceiling)
-        from overparam._core.descent import REASONS, burst
-
-        names = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}
-        low, high = self._box()
+        walls = self._low, self._high, *self._box()
         taken, value, ceiling = 0, np.nan, ceiling - self._added
         while True:
             centre, deviations = (part.copy() for part in self.enter(state))
             now = steps - taken if self._aligned is not None else min(_BETWEEN, steps - taken)
-            done, code, seen = burst(self._evaluator.capsule, centre, deviations, step_size, now, self._moving, self._low, self._high,
-                                     low, high, self._row_floor, self._value_floor, ceiling)
+            done, reason, seen = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, now, self._moving, walls,
+                                                           self._row_floor, self._value_floor, ceiling)
             value = value if np.isnan(seen) else seen + self._added
-            state, taken, reason = replace(state, centre=centre, deviations=deviations), taken + done, names.get(code, "replan")
+            state, taken = replace(state, centre=centre, deviations=deviations), taken + done
             if reason != "done" or taken >= steps:
                 return Burst(state, taken, reason, value)
             if not self.covers(state):
                 return Burst(state, taken, "replan", value)
-
 
     def _followed(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         """The same, with axes that turn at every step."""

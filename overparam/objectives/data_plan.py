@@ -14,6 +14,7 @@ from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, rounding
 from overparam.data_sets import NO_SCORE, DataSet
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.partial_plan import spread_rows
 from overparam.state import State
 
@@ -196,16 +197,13 @@ class DataPlan(Plan):
         state = template.moved(centre, deviations)
         return np.zeros(state.k), spread_rows(self._sums.rows(*self._enter(state))[1], self.present)
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         if self._sums.capsule is None:
             return self._slow_burst(state, step_size, steps, ceiling)
-        from overparam._core.descent import REASONS, burst
-
         centre, deviations = (part.copy() for part in self._enter(state))
         free = np.full(state.k, np.inf)
-        done, code, value = burst(self._sums.capsule, centre, deviations, step_size, steps, False, -free, free, np.zeros(state.k), free,
-                                  np.zeros(len(deviations)), 0.0, ceiling)
-        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
+        done, reason, value = yield from compiled_steps(self._sums.capsule, centre, deviations, step_size, steps, False,
+                                                        (-free, free, np.zeros(state.k), free), np.zeros(len(deviations)), 0.0, ceiling)
         return Burst(self._left(state, deviations), done, reason, value)
 
     def _slow_burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:

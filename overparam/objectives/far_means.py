@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from overparam.certificate import Parts
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.bursts import Moves
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands, ScoreMatchingIntegrands
 from overparam.objectives.partial_plan import PartialPlan
@@ -189,8 +190,8 @@ class FarPlan(Plan):
     def covers(self, state: State) -> bool:
         return self.part.covers(state) and max(self._left_out(state)) < self._scene.limit
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        done = self.part.burst(state, step_size, steps if self._free else min(steps, 1), ceiling - self._offset)
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
+        done = yield from self.part.moves(state, step_size, steps if self._free else min(steps, 1), ceiling - self._offset)
         done = replace(done, value=done.value + self._offset)
         if done.reason == "done" and done.steps < steps:
             done = replace(done, reason="replan")

@@ -9,7 +9,8 @@ import numpy as np
 
 from overparam.certificate import Bounds
 from overparam.geometry import _span as span
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.bursts import Moves
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.quadrature_plan import QuadraturePlan
 from overparam.state import State
@@ -128,8 +129,8 @@ class PartialPlan(Plan):
         common, rows = self.inner.gradient(view.part(template), centre[view.axes], deviations[np.ix_(view.rows, view.axes)])
         return view.vector(template, common), view.array(template, rows, -common)
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        done = self.inner.burst(self.view.part(state), step_size, steps, ceiling)
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
+        done = yield from self.inner.moves(self.view.part(state), step_size, steps, ceiling)
         return replace(done, state=self.view.whole(state, done.state))
 
     def hessian(self, state: State) -> np.ndarray:

@@ -16,6 +16,7 @@ from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
 from overparam.geometry import align
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.flushed import flushed
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands
@@ -452,13 +453,11 @@ class QuadraturePlan(Plan):
         box = self._layout
         self._layout = replace(box, low=np.maximum(box.low, low), high=np.minimum(box.high, high))
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
-        from overparam._core.descent import REASONS, burst
-
         centre, deviations = (part.copy() for part in self.enter(state))
         box = self._layout
-        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, box.low, box.high,
-                                  box.spread_low, box.spread_high, self._row_floor, self._value_floor, ceiling)
-        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
+        walls = box.low, box.high, box.spread_low, box.spread_high
+        done, reason, value = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, walls,
+                                                        self._row_floor, self._value_floor, ceiling)
         return Burst(self.leave(state, centre, deviations), done, reason, value)

@@ -14,6 +14,7 @@ from overparam._softmax import posterior_mean
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import align
 from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
 from overparam.objectives.reverse_rounding import SATURATES, logit_sizes, rounding, saturated, tight_scales
 from overparam.planning import Auto, TooHardError
@@ -465,29 +466,27 @@ class ReversePlan(Plan):
         return bool((params.min(axis=0) >= box.low).all() and (params.max(axis=0) <= box.high).all()
                     and (spreads >= box.spread_low).all() and (spreads <= box.spread_high).all())
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
         if self._kept.whole:
-            return self._burst(state, step_size, steps, ceiling)
+            return (yield from self._moves(state, step_size, steps, ceiling))
         done = 0
         while True:  # only here is seen which means come near each other: at the latest after half a unit of length, if they go on as now
             fastest = float(np.linalg.norm(self.gradient(state, *self._split(state))[1], axis=1).max())
             few = min(steps - done, max(1, int(0.5 / max(step_size * fastest, 0.5 / _MOST_UNSEEN))))
-            found = self._burst(state, step_size, few, ceiling)
+            found = yield from self._moves(state, step_size, few, ceiling)
             done, state = done + found.steps, found.state
             if found.reason != "done" or done == steps:
                 return replace(found, steps=done)
             if not self.covers(state):
                 return Burst(state, done, "replan", found.value)
 
-    def _burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
-        from overparam._core.descent import REASONS, burst
-
+    def _moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         centre, deviations = (part.copy() for part in self.enter(state))
         box = self._layout
-        done, code, value = burst(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, box.low, box.high,
-                                  box.spread_low, box.spread_high, self._row_floor, self._value_floor, ceiling)
-        reason = {REASONS["done"]: "done", REASONS["diverged"]: "diverged", REASONS["not_finite"]: "not_finite"}.get(code, "replan")
+        walls = box.low, box.high, box.spread_low, box.spread_high
+        done, reason, value = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, walls,
+                                                        self._row_floor, self._value_floor, ceiling)
         return Burst(replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T), done, reason, value)
 
 

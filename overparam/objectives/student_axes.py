@@ -21,6 +21,7 @@ import numpy as np
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import DROPPED, align
 from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.bursts import Moves
 from overparam.objectives.expectation import plan_for, scene_of
 from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.hessian_plan import Curvature
@@ -335,7 +336,8 @@ class ComponentPlan(Plan):
         found = self.sums(template.moved(centre, deviations), self.mixture.weights)
         return np.zeros(len(centre)), np.einsum("j,jnk->nk", self.mixture.shares, found.rows)
 
-    def burst(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
+    def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
+        yield from ()
         value = np.nan
         for done in range(steps):
             if not self.covers(state):

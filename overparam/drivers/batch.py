@@ -1,0 +1,108 @@
+"""One start or many: the runs of a batch go on side by side, with the compiled steps of several in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from overparam._validation import check_array
+from overparam.drivers.loop import check_objective, progress_bar, start_of
+from overparam.objectives.base import Objective
+from overparam.objectives.bursts import driven
+from overparam.state import State
+from overparam.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from overparam._core.descent import Job
+
+__all__ = ["Course", "for_each_start"]
+
+_SIDE_BY_SIDE = 8  # runs at a time for each thread: enough to keep it busy while Python plans; each holds a plan of its own
+
+Course: TypeAlias = "Generator[Job, None, Trajectory]"
+
+
+def for_each_start(driver: Callable[..., Course], objective: Objective, params0: Any, **settings: Any) -> Any:
+    """Run `driver` from `params0`, or from each of a batch of starts (one axis more, or a list): then a list of trajectories.
+
+    A setting ``rng`` (a Generator) gives every run of a batch its own stream. Ctrl-C ends the batch: the list is then that of the runs
+    that had begun.
+    """
+    check_objective(objective)
+    axes, complex = objective.params_ndim, objective.complex_params
+    batch = isinstance(params0, (list, tuple)) and any(isinstance(start, State) for start in params0)
+    if batch:
+        params0 = [start if isinstance(start, State) else check_array(start, f"params0[{number}]", ndim=axes, complex=complex)
+                   for number, start in enumerate(params0)]
+        for start in params0:  # their shapes may differ: a bad one is found before the first run, not after it
+            start_of(objective, start)
+    elif not isinstance(params0, State):
+        params0 = check_array(params0, "params0", ndim=(axes, axes + 1), complex=complex)
+        batch = params0.ndim == axes + 1
+    if not batch:
+        return driven(driver(objective, params0, **settings))
+    streams = settings["rng"].spawn(len(params0)) if "rng" in settings else [None] * len(params0)
+    with progress_bar(len(params0), "run", settings.pop("progress", None)) as bar:
+        courses = (driver(objective, start, **({**settings, "rng": stream} if stream else settings), progress=False)
+                   for start, stream in zip(params0, streams, strict=True))
+        return _together(courses, bar)
+
+
+class _Run:
+    """A course on its way: the job that it waits for, or what it came to."""
+
+    def __init__(self, course: Course, number: int) -> None:
+        self._course, self._number = course, number
+        self.job: Job | None = None
+        self.result: Trajectory | None = None
+
+    def go_on(self, error: BaseException | None = None) -> None:
+        """To the next job or to the end. What the course raises names its start."""
+        try:
+            self.job = next(self._course) if error is None else self._course.throw(error)
+        except StopIteration as end:
+            self.job, self.result = None, end.value
+        except Exception as raised:
+            raised.add_note(f"(the start was params0[{self._number}])")
+            raise
+
+    def interrupt(self) -> bool:
+        """Let a waiting course record where it stands; whether there was anything to keep."""
+        if self._course.gi_frame is None:
+            return self.result is not None
+        try:
+            self.go_on(KeyboardInterrupt())
+        except KeyboardInterrupt:
+            return False
+        return True
+
+
+def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
+    """The trajectories of all courses, in their order."""
+    from overparam._core import threads
+    from overparam._core.descent import run
+
+    begun: list[_Run] = []
+    under_way: list[_Run] = []
+    try:
+        while True:
+            for course in islice(courses, _SIDE_BY_SIDE * threads.count() - len(under_way)):
+                begun.append(_Run(course, len(begun)))
+                under_way.append(begun[-1])
+                begun[-1].go_on()
+            ended = [one for one in under_way if one.job is None]
+            if any(one.result is not None and one.result.status == "interrupted" for one in ended):
+                raise KeyboardInterrupt  # one Ctrl-C ends the batch, not one run of it
+            under_way = [one for one in under_way if one.job is not None]
+            bar.update(len(ended))
+            if not ended and not under_way:
+                return [one.result for one in begun if one.result is not None]
+            run([one.job for one in under_way])
+            for one in under_way:
+                one.go_on()
+    except KeyboardInterrupt:
+        kept = [one for one in begun if one.interrupt()]
+        if not kept:
+            raise
+        return [one.result for one in kept if one.result is not None]

@@ -1,5 +1,6 @@
 """Four-layer factorization: shares of converged starts, stages, loss curves; settings, Ctrl-C, command line."""
 
+import functools
 import json
 
 import numpy as np
@@ -42,6 +43,15 @@ def test_only_the_negative_determinant_never_converges(shares):
     _, count, low, high = shares.share("negative", 0.4, 8_000)
     assert low == 0
     assert_allclose(high, 1 - 0.025 ** (1 / count))
+
+
+def test_a_store_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Blocks are kept: two processes find the same, and nothing is computed again."""
+    settings = {"samples": 13, "scale": 0.4, "horizons": 300, "store": str(tmp_path / "outcomes")}
+    first = op.experiments.run(SHARES, **settings, n_jobs=2)
+    assert first.outcomes == op.experiments.run(SHARES, **{**settings, "store": None}).outcomes and len(first.outcomes) == 26
+    monkeypatch.setattr(dichotomy, "gradient_descent", None)
+    assert op.experiments.run(SHARES, **settings).outcomes == first.outcomes
 
 
 def test_a_wait_is_the_first_look_below_the_level(shares):
@@ -111,6 +121,7 @@ def test_interrupted(monkeypatch, finished):
     calls = []
 
     def impatient(work):
+        @functools.wraps(work)
         def wrapped(*args, **options):
             calls.append(1)
             if len(calls) > finished:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +15,8 @@ from overparam._validation import check_integer, check_positive, check_real
 from overparam.drivers import gradient_descent
 from overparam.drivers.loop import check_progress
 from overparam.experiments.registry import register
-from overparam.experiments.running import StoppableResult, gather
-from overparam.experiments.settings import check_jobs, check_numbers, check_several
+from overparam.experiments.running import StoppableResult, swept
+from overparam.experiments.settings import check_jobs, check_numbers, check_several, check_store
 from overparam.objectives import MatrixFactorization
 from overparam.theory.luo2025.determinant import least_loss
 from overparam.theory.zhang2025.random_start import binomial_interval
@@ -210,24 +212,34 @@ def _power(level: float) -> str:
     return rf"10^{{{exponent}}}" if abs(factor - 1) < 1e-9 else rf"{factor:g}\times10^{{{exponent}}}"
 
 
-def follow(complex: bool, scale: float, first: int, count: int, settings: dict[str, Any]) -> tuple[Outcome, ...]:
-    """Some starts of one scale, each with a stream of random numbers of its own."""
-    objective, found = MatrixFactorization(np.eye(settings["d"]), depth=settings["depth"], balance=settings["balance"]), []
-    for place in range(first, first + count):
-        rng = np.random.default_rng([settings["seed"], int(complex), place])
-        start = init.balanced_gaussian(settings["depth"], settings["d"], scale, rng, complex)
-        run = gradient_descent(objective, start, step_size=settings["step_size"], steps=settings["horizons"][-1], record=every(RECORD),
-                               stop=lambda record: record.loss < settings["level"], progress=False)
-        kind = "complex" if complex else "negative" if factors.determinant_sign(start) < 0 else "positive"
-        wait = float(run.steps[-1]) if run.loss[-1] < settings["level"] else np.inf
-        found.append(Outcome(kind, scale, wait, float(run.loss.min()), float(run.loss[-1]), run.status))
-    return tuple(found)
+def follow(scale: float, complex: bool, block: int, *, samples: int, d: int, depth: int, step_size: float, balance: float, steps: int,
+           level: float, seed: int) -> dict[str, np.ndarray]:
+    """A block of starts of one scale, as a batch, each from random numbers of its own: (B,) arrays of what became of them."""
+    objective = MatrixFactorization(np.eye(d), depth=depth, balance=balance)
+    starts = np.array([init.balanced_gaussian(depth, d, scale, np.random.default_rng([seed, int(complex), place]), complex)
+                       for place in range(block * BLOCK, min((block + 1) * BLOCK, samples))])
+    runs = gradient_descent(objective, starts, step_size=step_size, steps=steps, record=every(RECORD),
+                            stop=lambda record: record.loss < level, progress=False)
+    if runs[-1].status == "interrupted":
+        raise KeyboardInterrupt
+    kinds = ["complex" if complex else "negative" if factors.determinant_sign(start) < 0 else "positive" for start in starts]
+    return {"kind": np.array(kinds),
+            "wait": np.array([float(run.steps[-1]) if run.loss[-1] < level else np.inf for run in runs]),
+            "least": np.array([run.loss.min() for run in runs]), "last": np.array([run.loss[-1] for run in runs]),
+            "status": np.array([run.status for run in runs])}
 
 
-def _checked(samples: Any, scale: Any, d: Any, depth: Any, step_size: Any, balance: Any, horizons: Any, level: Any, seed: Any, n_jobs: Any,
-             progress: Any) -> dict[str, Any]:
+def _outcomes(scale: float, found: dict[str, np.ndarray]) -> list[Outcome]:
+    columns = (found[name].tolist() for name in ("kind", "wait", "least", "last", "status"))
+    return [Outcome(kind, scale, wait, least, last, status) for kind, wait, least, last, status in zip(*columns, strict=True)]
+
+
+def _checked(samples: Any, scale: Any, d: Any, depth: Any, step_size: Any, balance: Any, horizons: Any, level: Any, seed: Any, store: Any,
+             n_jobs: Any, progress: Any) -> dict[str, Any]:
     """The settings, converted, in the order in which they are written down."""
     check_progress(progress)
+    check_store(store)
+    check_jobs(n_jobs)
     steps = check_numbers(horizons, "horizons", 1)
     if list(steps) != sorted(steps):
         raise ValueError(f"horizons must rise; got {horizons!r}")
@@ -235,13 +247,13 @@ def _checked(samples: Any, scale: Any, d: Any, depth: Any, step_size: Any, balan
             "scale": check_several(scale, "scale", "a positive number", lambda item: check_positive(item, "scale")),
             "d": check_integer(d, "d", minimum=1), "depth": check_integer(depth, "depth", minimum=2),
             "step_size": check_positive(step_size, "step_size"), "balance": check_real(balance, "balance", minimum=0.0), "horizons": steps,
-            "level": check_positive(level, "level"), "seed": check_integer(seed, "seed", minimum=0), "n_jobs": check_jobs(n_jobs)}
+            "level": check_positive(level, "level"), "seed": check_integer(seed, "seed", minimum=0)}
 
 
 @register(NAME, check=_checked, result=DichotomyResult)
 def dichotomy(samples: int = 100, scale: float | Sequence[float] = (0.4, 0.1), d: int = 3, depth: int = 4, step_size: float = 0.03,
               balance: float = 1.0, horizons: int | Sequence[int] = (5_000, 15_000, 30_000, 60_000), level: float = 1e-6, seed: int = 0,
-              n_jobs: int | None = None, progress: bool | None = None) -> DichotomyResult:
+              store: str | None = None, n_jobs: int | None = None, progress: bool | None = None) -> DichotomyResult:
     r"""Balanced starts of four-layer factorization: real ones with det W < 0 never converge, complex ones do, after heavy-tailed waits.
 
     Gradient descent to the identity from `samples` complex and as many real balanced Gaussian starts for every scale
@@ -263,8 +275,10 @@ def dichotomy(samples: int = 100, scale: float | Sequence[float] = (0.4, 0.1), d
         Steps at which shares are given, rising; the last one ends the runs.
     level : float
     seed : int
+    store : str, optional
+        Folder of the outcomes, a file for each block of 10 starts, which the same settings go on with.
     n_jobs : int, optional
-        As in joblib.
+        As in joblib; None takes joblib's own setting, one process by default.
     progress : bool, optional
         None shows a bar on a terminal after two seconds.
 
@@ -288,9 +302,15 @@ def dichotomy(samples: int = 100, scale: float | Sequence[float] = (0.4, 0.1), d
     >>> result.share("negative", 0.4, 4_000)[0], min(one.least for one in result.of("negative", 0.4)) > 0.49
     (0, True)
     """
-    settings = _checked(samples, scale, d, depth, step_size, balance, horizons, level, seed, n_jobs, progress)
-    count = settings["samples"]
-    tasks = [(complex, one, first, min(BLOCK, count - first), settings) for one in settings["scale"] for complex in (True, False)
-             for first in range(0, count, BLOCK)]
-    found, where = gather(follow, tasks, settings["n_jobs"], progress, f"blocks of {BLOCK} starts")
-    return DichotomyResult(NAME, settings, tuple(outcome for block in found for outcome in block), stopped=where)
+    settings = _checked(samples, scale, d, depth, step_size, balance, horizons, level, seed, store, n_jobs, progress)
+    constants = {name: settings[name] for name in ("samples", "d", "depth", "step_size", "balance", "level", "seed")}
+    blocks = {"scale": list(settings["scale"]), "complex": [True, False], "block": range(-(-settings["samples"] // BLOCK))}
+    outcomes: list[Outcome] = []
+    with swept(partial(follow, **constants, steps=settings["horizons"][-1]), blocks, store, n_jobs, progress) as (kept, interrupted):
+        for index, (one, _, _) in enumerate(product(*blocks.values())):
+            if kept.has(index):  # not, where Ctrl-C came
+                outcomes += _outcomes(one, kept.get(index))
+        where = f"after {kept.status().done} of {len(kept)} blocks of up to {BLOCK} starts" if interrupted else ""
+    if interrupted and not outcomes:
+        raise KeyboardInterrupt(where)
+    return DichotomyResult(NAME, settings, tuple(outcomes), stopped=where)

@@ -53,7 +53,7 @@ def test_any_name_can_come_first(tmp_path):
 
 
 def test_type_checkers_see_what_is_there():
-    tree = ast.parse(Path(inspect.getsourcefile(op)).read_text())
+    tree = ast.parse(Path(inspect.getsourcefile(op)).read_text(encoding="utf-8"))
     [block] = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
     seen = {alias.name: line.module for line in block.body for alias in line.names}
     assert sorted([*seen, "__version__", "threads"]) == op.__all__

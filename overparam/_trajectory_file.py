@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from overparam._netcdf import write_netcdf
 from overparam.layout import Layout
 
 if TYPE_CHECKING:
@@ -165,11 +166,12 @@ def write(trajectory: Trajectory, path: Any) -> None:
         raise ValueError(f"path {str(target)!r} cannot be written: {error.strerror or error}") from error
     try:
         fills = {name: {"_FillValue": None} for name in content.variables if content[name].dtype.kind == "f"}
-        content.to_netcdf(temporary, engine="h5netcdf", encoding=fills)
+        write_netcdf(content, temporary, fills)
         os.replace(temporary, target)
-    except BaseException:
+    except OSError as error:
+        raise ValueError(f"path {str(target)!r} cannot be written: {error.strerror or error}") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _version(trajectory: Trajectory) -> int:

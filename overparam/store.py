@@ -11,7 +11,6 @@ Files appear by a temporary name and a rename. A store is never added to by anot
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from overparam import _claims
 from overparam._grids import Grid
+from overparam._netcdf import write_netcdf
 from overparam._point_files import Damaged, decode, write_whole
 from overparam.drivers.loop import versions
 
@@ -38,7 +38,6 @@ VERSION = 1
 MANIFEST = "manifest.json"
 POINTS = "points"
 RESULTS = "results.nc"
-_OVERHEAD = 100_000  # bytes of a netCDF file beside its numbers
 
 
 class StoreError(ValueError):
@@ -404,8 +403,7 @@ class Store:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         with unwritable(path.parent):
             try:
-                _reserve(temporary, data.nbytes + data.nbytes // 20 + _OVERHEAD)
-                data.to_netcdf(temporary, engine="h5netcdf")
+                write_netcdf(data, temporary)
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -429,17 +427,6 @@ class unwritable:
             why = " ".join((error.strerror or str(error)).split())
             raise StoreError(f"store {str(self._path)!r} cannot be written to: {why}. What is in it is kept; the same sweep goes on from "
                              "there") from error
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Raise OSError where a file of that size has no room: HDF5 ends the process, later, if it finds out by itself."""
-    with open(path, "wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
 
 
 def _folder(path: Any) -> Path:

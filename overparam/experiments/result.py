@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overparam._netcdf import write_netcdf
 from overparam.drivers.loop import versions
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class ExperimentResult(ABC):
         'figure_1.nc'
         """
         data = self.to_xarray()
-        return _write_whole(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
+        return _write_whole(path, lambda temporary: write_netcdf(data, temporary))
 
     def _repr_html_(self) -> str:
         from overparam._html_views import experiment_card

@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, str, dict[str, tuple[str, ...]]]] = [
     ("kernels", "C and Cython: arrays in, arrays out", {"_core": ()}),
     ("foundations", "states and checks", {
         "state": ("layout", "_frozen"), "_validation": (), "_softmax": ("_reference",), "_threads": ("_limits",),
-        "_html": ("_html_views",), "_progress": (), "_version": ()}),
+        "_html": ("_html_views",), "_netcdf": (), "_progress": (), "_version": ()}),
     ("rules", "teachers, starts, nodes, bounds", {
         "teachers": ("covariance",), "data_sets": (), "init": ("_matrix_starts", "_mixture_starts"), "factors": (), "geometry": (),
         "bounds": ("log_bounds",), "quadrature": (), "sampling": (), "certificate": (), "planning": ()}),

@@ -263,7 +263,10 @@ class Plan(ABC):
         return driven(self.moves(state, step_size, steps, ceiling))
 
     def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
-        """The same as a generator of the compiled jobs that the steps take, for which others may care; this loop takes none."""
+        """The steps of :meth:`burst` as a generator of the compiled jobs that they take, for which others may care; this loop takes none.
+
+        `step_size`, `steps` and `ceiling` are those of :meth:`burst`.
+        """
         yield from ()
         value = np.nan
         for done in range(steps):

@@ -1,8 +1,8 @@
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import CapsuleType
+from typing_extensions import CapsuleType, disjoint_base
 
 REASONS: dict[str, int]
 
@@ -14,10 +14,10 @@ def evaluate(
     mean_row: NDArray[np.float64] | None,  # OUT (k,)
     rows: NDArray[np.float64] | None,  # OUT (n, k)
 ) -> float: ...
+@disjoint_base
 class Job:
-    ran: Final[bool]
-    def __init__(
-        self,
+    def __new__(
+        cls,
         capsule: CapsuleType,
         centre: NDArray[np.float64],  # IN/OUT (k,)
         deviations: NDArray[np.float64],  # IN/OUT (n, k)
@@ -37,11 +37,12 @@ class Job:
         look_ahead: bool = False,
         centre_velocity: NDArray[np.float64] | None = None,  # IN/OUT (k,)
         velocity: NDArray[np.float64] | None = None,  # IN/OUT (n, k)
-    ) -> None: ...
+    ) -> Job: ...
+    @property
+    def ran(self) -> bool: ...
     @property
     def found(self) -> tuple[int, int, float]: ...
     @property
     def seconds(self) -> float: ...
-
 def run(jobs: list[Job], seconds: float = 0.05) -> None: ...
 def burst(*arguments: Any, seconds: float = 0.05, **more: Any) -> tuple[int, int, float]: ...

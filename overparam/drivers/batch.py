@@ -23,7 +23,8 @@ _SIDE_BY_SIDE = 8  # runs at a time for each thread: enough to keep it busy whil
 Course: TypeAlias = "Generator[Job, None, Trajectory]"
 
 
-def for_each_start(driver: Callable[..., Course], objective: Objective, params0: Any, **settings: Any) -> Any:
+def for_each_start(driver: Callable[..., Course], objective: Objective, params0: Any,
+                   **settings: Any) -> Trajectory | list[Trajectory]:
     """Run `driver` from `params0`, or from each of a batch of starts (one axis more, or a list): then a list of trajectories.
 
     A setting ``rng`` (a Generator) gives every run of a batch its own stream. Ctrl-C ends the batch: the list is then that of the runs
@@ -69,7 +70,7 @@ class _Run:
 
     def interrupt(self) -> bool:
         """Let a waiting course record where it stands; whether there was anything to keep."""
-        if self._course.gi_frame is None:
+        if self._course.gi_frame is None:  # type: ignore[attr-defined]
             return self.result is not None
         try:
             self.go_on(KeyboardInterrupt())
@@ -98,7 +99,7 @@ def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
             bar.update(len(ended))
             if not ended and not under_way:
                 return [one.result for one in begun if one.result is not None]
-            run([one.job for one in under_way])
+            run([one.job for one in under_way if one.job is not None])
             for one in under_way:
                 one.go_on()
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from overparam.drivers._overloads import one_or_many
 from overparam.drivers._step_sizes import StepSizes, check_precondition, check_step_size, factors_of, resumed_step_size
 from overparam.drivers._velocity import VelocityStepper
 from overparam.drivers.batch import Course, for_each_start
@@ -29,7 +30,7 @@ class _Descent(Stepper):
     def __init__(self, objective: Objective, step_size: float) -> None:
         self._objective = objective
         self._step_size = step_size
-        self._plan: Plan | None = None
+        self._plan: Plan | Any = None
         self._spent: Plan | None = None
         self._made_for: State | None = None
         self.evaluations = 0
@@ -78,9 +79,11 @@ class _Descent(Stepper):
         return step * self._step_size
 
 
+@one_or_many
 def gradient_descent(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int,
-                     precondition: str | None = None, record: Schedule | None = None, stop: Callable | None = None,
-                     observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory | list[Trajectory]:
+                     precondition: str | None = None, record: Schedule | None = None, stop: Callable[..., Any] | None = None,
+                     observe: dict[str, Callable[..., Any]] | None = None,
+                     progress: bool | None = None) -> Trajectory | list[Trajectory]:
     r"""Gradient descent :math:`\mu_i \leftarrow \mu_i - \eta\,\nabla_{\mu_i}L(\mu)` with exact gradients.
 
     Parameters
@@ -129,9 +132,10 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float | C
     >>> traj.status, bool(traj.loss[-1] < traj.loss[0])
     ('completed', True)
     """
-    settings = {"step_size": check_step_size(step_size), "steps": check_steps(steps), "precondition": check_precondition(precondition),
-                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
-                "observe": check_observe(observe), "progress": check_progress(progress)}
+    settings: dict[str, Any] = {"step_size": check_step_size(step_size), "steps": check_steps(steps),
+                                "precondition": check_precondition(precondition),
+                                "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
+                                "observe": check_observe(observe), "progress": check_progress(progress)}
     settings["record"].steps(settings["steps"])  # too many records are refused here, before any work
     return for_each_start(_descend, objective, params0, **settings)
 
@@ -139,8 +143,8 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float | C
 def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[[int], float], steps: int, record: Schedule,
              precondition: str | None = None, first_step: int = 0, first_loss: float | None = None, **options: Any) -> Course:
     state, sizes = start_of(objective, params0), StepSizes(step_size)
-    plain = sizes.constant is not None and precondition is None
-    if plain:
+    stepper: Stepper
+    if sizes.constant is not None and precondition is None:
         name, stepper = "gradient_descent", _Descent(objective, sizes.constant)
     else:
         name = "scheduled_descent" if precondition is None else "preconditioned_descent"
@@ -151,7 +155,8 @@ def _descend(objective: Objective, params0: Any, *, step_size: float | Callable[
 
 
 def _resume(trajectory: Trajectory, *, steps: int, step_size: Any = None, record: Schedule | None = None,
-            stop: Callable | None = None, observe: dict[str, Callable] | None = None, progress: bool | None = None) -> Trajectory:
+            stop: Callable[..., Any] | None = None, observe: dict[str, Callable[..., Any]] | None = None,
+            progress: bool | None = None) -> Trajectory:
     """Go on for `steps` more steps; settings that are not given stay."""
     stored = trajectory.settings
     return driven(_descend(trajectory.objective, trajectory.final_state, step_size=resumed_step_size(trajectory, step_size),

@@ -61,14 +61,15 @@ def check_stop(value: Any) -> Callable[[Record], Any] | None:
     """Return ``stop=``: None or a function of a record."""
     if value is not None and not callable(value):
         raise ValueError(f"stop must be a function of a record, such as lambda record: record.loss < 1e-6; got {value!r}"[:300])
-    return value
+    stop: Callable[[Record], Any] | None = value
+    return stop
 
 
 def check_progress(value: Any) -> bool | None:
     """Return ``progress=``: None, True or False."""
     if value is not None and not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"progress must be None (a bar on a terminal after two seconds), True or False; got {value!r}"[:300])
-    return value
+    return None if value is None else bool(value)
 
 
 def start_of(objective: Objective, params0: Any) -> State:
@@ -89,7 +90,7 @@ def start_of(objective: Objective, params0: Any) -> State:
 class _Log:
     """The records so far."""
 
-    def __init__(self, observe: dict[str, Callable]) -> None:
+    def __init__(self, observe: dict[str, Callable[..., Any]]) -> None:
         self._observe = observe
         self.records: list[Record] = []
         self.observed: dict[str, list[np.ndarray]] = {name: [] for name in observe}
@@ -143,7 +144,8 @@ class _Clock:
             try:
                 job = next(moves) if error is None else moves.throw(error)
             except StopIteration as end:
-                return end.value
+                advance: Advance = end.value
+                return advance
             passed, error = self.now, None
             try:
                 yield job
@@ -153,7 +155,7 @@ class _Clock:
 
 
 def course(stepper: Stepper, objective: Objective, state: State, *, driver: str, schedule: np.ndarray, settings: dict[str, Any],
-        stop: Callable | None = None, observe: Any = None, progress: bool | None = None, first_loss: float | None = None,
+        stop: Callable[..., Any] | None = None, observe: Any = None, progress: bool | None = None, first_loss: float | None = None,
         attributes: dict[str, Any] | None = None, unit: str = "step", bar: Any = None) -> Generator[Job, None, Trajectory]:
     """Run `stepper` from `state` to the end of `schedule` and return the trajectory, however it ended: a generator of the compiled jobs
     that are to be run on the way.
@@ -301,7 +303,7 @@ def versions() -> dict[str, str]:
     return {"overparam": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
 
 
-def progress_bar(total: int, unit: str, progress: bool | None):
+def progress_bar(total: int, unit: str, progress: bool | None) -> Any:
     """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False)."""
     from overparam._progress import tqdm
 

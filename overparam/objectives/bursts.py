@@ -28,7 +28,8 @@ def compiled_steps(capsule: Any, centre: np.ndarray, deviations: np.ndarray, ste
     """
     from overparam._core.descent import REASONS, Job
 
-    job = Job(capsule, centre, deviations, step_size, steps, moving, *box, row_floor, value_floor, ceiling)
+    low, high, least, most = box
+    job = Job(capsule, centre, deviations, step_size, steps, moving, low, high, least, most, row_floor, value_floor, ceiling)
     yield job
     done, code, value = job.found
     names = {REASONS[name]: name for name in ("done", "diverged", "not_finite")}
@@ -46,8 +47,9 @@ def driven(course: Generator[Job, None, Result]) -> Result:
             error = None
             run([job])
         except StopIteration as end:
-            return end.value
+            result: Result = end.value
+            return result
         except BaseException as raised:
-            if course.gi_frame is None:  # it is the course that raised this
+            if course.gi_frame is None:  # type: ignore[attr-defined]  # it is the course that raised this
                 raise
             error = raised

@@ -88,6 +88,9 @@ class QuadraturePlan(Plan):
         Whether the plan is for a run, and should leave room to move, or for this state alone.
     """
 
+    _evaluator: Any
+    _measure: Measure
+
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
                  integrands: Integrands, previous: QuadraturePlan | None = None, roomy: bool = True) -> None:
         self._rule, self._integrands, self._remembered = rule, integrands, Remembered()
@@ -99,7 +102,7 @@ class QuadraturePlan(Plan):
                             teacher_weights=teacher_weights, roomy=roomy, integrand=integrands.tails, **self._inherited(previous, state))
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
-        self._probed: tuple | None = None
+        self._probed: Any = None  # layout, evaluator, measure and demand of the last look
 
         def probe(layout: Layout) -> Demand:
             measure = Measure.of(layout, self._frame)
@@ -111,7 +114,8 @@ class QuadraturePlan(Plan):
         self._layout = rule.layout(self._frame, probe)
         if self._probed is None or self._probed[0] is not self._layout:
             probe(self._layout)
-        _, self._evaluator, self._measure, demand = self._probed
+        probed: Any = self._probed
+        _, self._evaluator, self._measure, demand = probed
         if state.log_scale:  # stored deviations are scaled down again long before any equation sees that they are larger than the true
             self._layout = replace(self._layout, spread_high=np.minimum(self._layout.spread_high, _SCALED_HIGH))
         self._scaled = state.log_scale != 0
@@ -127,7 +131,7 @@ class QuadraturePlan(Plan):
         self.nodes = self._layout.size
         self.rule = repr(rule.fallback if isinstance(rule, Auto) and self._layout.sampled else rule)
 
-    def _groups(self, log_weights: np.ndarray) -> list:
+    def _groups(self, log_weights: np.ndarray) -> list[Any]:
         """Evaluators of a cloud's replicates; none for grids."""
         if not self._layout.sampled:
             return []
@@ -145,7 +149,7 @@ class QuadraturePlan(Plan):
         other._replicates = other._groups(log_weights)
         return other
 
-    def _inherited(self, previous: QuadraturePlan | None, state: State) -> dict:
+    def _inherited(self, previous: QuadraturePlan | None, state: State) -> dict[str, Any]:
         """What the plan that no longer serves still tells about the state: magnitudes there, where the modes are, whether means turn."""
         if previous is None or previous._layout.sampled:
             return {}
@@ -231,7 +235,7 @@ class QuadraturePlan(Plan):
         self._evaluator.evaluate(middle, turned, 2 if self._moving else 1, mean_row, rows)
         return (mean_row @ self._axes.T if self._moving else np.zeros(len(centre))), rows @ self._axes.T
 
-    def _demand(self, evaluator, measure: Measure, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
+    def _demand(self, evaluator: Any, measure: Measure, centre: np.ndarray, deviations: np.ndarray) -> tuple[Evaluation, Demand]:
         """Value and rows in the plan's frame (errors not yet known), and what bounds and tolerances need."""
         n, k = deviations.shape
         peak, lift = np.abs(deviations).max(), 0
@@ -352,7 +356,7 @@ class QuadraturePlan(Plan):
     def logits_are_exact(self, state: State) -> bool:
         """Whether rounding leaves the logits two digits or more."""
         centre, deviations = self.enter(state)
-        return logit_range(centre, deviations, self._radius) * (state.k + 2) * np.finfo(np.float64).eps < 0.01
+        return bool(logit_range(centre, deviations, self._radius) * (state.k + 2) * np.finfo(np.float64).eps < 0.01)
 
     def _vouched(self, state: State, found: Evaluation, bounds: Bounds) -> Bounds:
         """Where the remainder of Gauss–Hermite promises little: the difference to a certified trapezoid, and that one's bound."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
@@ -24,32 +25,36 @@ PROBLEMS = {
 }
 
 
+def compared(name: str, problem: op.Objective, starts: np.ndarray, settings: dict[str, Any], rounds: int) -> None:
+    """Time the three ways and print a line for each."""
+    ways = {"a loop": (1, lambda: [op.gradient_descent(problem, start, **settings) for start in starts]),
+            "a batch, one thread": (1, lambda: op.gradient_descent(problem, starts, **settings)),
+            "a batch, two threads": (2, lambda: op.gradient_descent(problem, starts, **settings))}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    ends = []
+    for _ in range(rounds + 1):  # the first warms up
+        for way, (threads, work) in ways.items():
+            with op.threads(threads):
+                began = time.perf_counter()
+                ends.append([run.final for run in work()])
+                seconds[way].append(time.perf_counter() - began)
+    if not all(np.array_equal(end, ends[0]) for end in ends):
+        raise RuntimeError("runs of a batch must be those of their starts")
+    print(f"{name}: {len(starts)} starts, the same to the last bit")
+    ratios = {way: np.median(np.array(seconds["a loop"][1:]) / found[1:]) for way, found in seconds.items()}
+    for way, found in seconds.items():
+        print(f"  {way:<22}{1e3 * np.median(found[1:]) / len(starts):9.2f} ms a start{ratios[way]:8.2f}x")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     for name, (objective, draw, settings) in PROBLEMS.items():
-        rng, problem = np.random.default_rng(0), objective()
+        rng = np.random.default_rng(0)
         starts = np.array([draw(rng) for _ in range(given.starts)])
-        settings = {**settings, "record": op.log_spaced(50), "progress": False}
-        ways = {"a loop": (1, lambda: [op.gradient_descent(problem, start, **settings) for start in starts]),
-                "a batch, one thread": (1, lambda: op.gradient_descent(problem, starts, **settings)),
-                "a batch, two threads": (2, lambda: op.gradient_descent(problem, starts, **settings))}
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        ends = []
-        for _ in range(given.rounds + 1):  # the first warms up
-            for way, (threads, work) in ways.items():
-                with op.threads(threads):
-                    began = time.perf_counter()
-                    ends.append([run.final for run in work()])
-                    seconds[way].append(time.perf_counter() - began)
-        assert all(np.array_equal(end, ends[0]) for end in ends)
-        medians = {way: float(np.median(found[1:])) for way, found in seconds.items()}
-        first = medians["a loop"]
-        print(f"{name}: {given.starts} starts, the same to the last bit")
-        for way, median in medians.items():
-            print(f"  {way:<22}{1e3 * median / given.starts:9.2f} ms a start{first / median:8.2f}x")
+        compared(name, objective(), starts, {**settings, "record": op.log_spaced(50), "progress": False}, given.rounds)
 
 
 if __name__ == "__main__":

@@ -33,20 +33,19 @@ def bursts(run: Callable[[], object]) -> list[tuple]:
     """Arguments of every compiled burst of a run, with the steps that it took."""
     from overparam._core import descent
 
-    taken, whole = [], descent.burst
+    jobs, whole = [], descent.Job
 
     def noted(capsule, centre, deviations, *rest):
         before = centre.copy(), deviations.copy()
-        found = whole(capsule, centre, deviations, *rest)
-        taken.append((capsule, *before, *rest[:1], found[0], *rest[2:]))
-        return found
+        jobs.append((whole(capsule, centre, deviations, *rest), capsule, *before, *rest))
+        return jobs[-1][0]
 
-    descent.burst = noted
+    descent.Job = noted
     try:
         run()
     finally:
-        descent.burst = whole
-    return taken
+        descent.Job = whole
+    return [(*given[:4], job.found[0], *given[5:]) for job, *given in jobs]
 
 
 def replayed(taken: list[tuple]) -> Callable[[], None]:
@@ -101,7 +100,7 @@ def main() -> None:
             print(f"  {own / total:6.1%} {together / total:7.1%} {calls:7,d} calls  {where}")
         print("parts, with what they call (a look at a record may make a plan, and counts it again):")
         for name, label in {"__init__ quadrature_plan": "making plans", "look descent": "looking at records: value, gradient, bounds",
-                            "burst quadrature_plan": "compiled steps, and what copies their arguments"}.items():
+                            "moves quadrature_plan": "arguments of the compiled steps"}.items():
             function, file = name.split()
             share = sum(entry[3] for (path, _, called), entry in stats.stats.items() if called == function and file in path)
             print(f"  {share / total:6.1%}  {label}")

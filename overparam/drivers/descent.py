@@ -91,7 +91,7 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float | C
     objective : Objective
     params0 : (n, d) array or State
         The start. A batch, (R, n, d) array or list of States, gives a list of R trajectories, each to the last bit what its start gives
-        alone; their compiled steps are taken side by side, on several threads with :class:`op.threads`. A State with a ``log_scale``, whose
+        alone; their compiled steps are taken side by side, on several threads with ``op.threads``. A State with a ``log_scale``, whose
         deviations are below float64's range, needs equal weights: its deviations are followed by their linear law until float64
         holds them, and ``trajectory.log_scales`` says how far.
     step_size : float or function

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_integer, check_positive, check_rng
+from overparam._validation import check_count, check_positive, check_rng
 
 __all__ = ["balanced_gaussian", "small_gaussian"]
 
@@ -44,7 +44,7 @@ def small_gaussian(depth: int, d: int, scale: float, rng: Any = None, complex: b
     >>> op.init.small_gaussian(depth=4, d=3, scale=0.1, rng=0).shape
     (4, 3, 3)
     """
-    depth, d = check_integer(depth, "depth", minimum=2), check_integer(d, "d", minimum=1)
+    depth, d = check_count(depth, "depth", minimum=2), check_count(d, "d")
     return check_positive(scale, "scale") * _gaussian(check_rng(rng), (depth, d, d), complex)
 
 
@@ -77,7 +77,7 @@ def balanced_gaussian(depth: int, d: int, scale: float, rng: Any = None, complex
     >>> bool(np.abs(W[0] @ W[0].conj().T - W[1].conj().T @ W[1]).max() < 1e-15)
     True
     """
-    depth, d = check_integer(depth, "depth", minimum=2), check_integer(d, "d", minimum=1)
+    depth, d = check_count(depth, "depth", minimum=2), check_count(d, "d")
     scale, rng = check_positive(scale, "scale"), check_rng(rng)
     sizes = scale * np.linalg.svd(_gaussian(rng, (d, d), complex), compute_uv=False)
     turns = [_haar(rng, d, complex) for _ in range(depth + 1)]
@@ -86,6 +86,8 @@ def balanced_gaussian(depth: int, d: int, scale: float, rng: Any = None, complex
 
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, ...], complex: bool) -> np.ndarray:
+    if not isinstance(complex, bool | np.bool_):
+        raise ValueError(f"complex must be True or False; got {complex!r}"[:300])
     real = rng.standard_normal(shape)
     return (real + 1j * rng.standard_normal(shape)) / np.sqrt(2) if complex else real
 

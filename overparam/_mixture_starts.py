@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_integer, check_real, check_rng
+from overparam._validation import check_count, check_real, check_rng
 from overparam.teachers import Teacher
 
 __all__ = ["bad_region", "from_teacher", "on_sphere"]
@@ -46,7 +46,7 @@ def from_teacher(teacher: Teacher, n: int, rng: Any = None) -> np.ndarray:
     """
     if not isinstance(teacher, Teacher):
         raise ValueError(f"teacher must be an overparam.Teacher such as op.GaussianMixture(means); got {teacher!r}"[:300])
-    return np.array(teacher.sample(check_integer(n, "n", minimum=1), check_rng(rng)), dtype=np.float64)
+    return np.array(teacher.sample(check_count(n, "n"), check_rng(rng)), dtype=np.float64)
 
 
 def on_sphere(n: int, radius: float, dimension: int, rng: Any = None) -> np.ndarray:
@@ -82,7 +82,7 @@ def on_sphere(n: int, radius: float, dimension: int, rng: Any = None) -> np.ndar
     >>> np.linalg.norm(params, axis=1).round(12).tolist()
     [30.0, 30.0, 30.0, 30.0]
     """
-    n, d = check_integer(n, "n", minimum=1), check_integer(dimension, "dimension", minimum=1)
+    n, d = check_count(n, "n"), check_count(dimension, "dimension")
     radius = check_real(radius, "radius", minimum=0.0)
     return radius * directions(n, d, check_rng(rng))
 
@@ -124,7 +124,7 @@ def bad_region(n: int, dimension: int) -> np.ndarray:
     >>> op.init.bad_region(n=3, dimension=4).tolist()
     [[24.0, 0.0, 0.0, 0.0], [-24.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
-    n, d = check_integer(n, "n", minimum=3), check_integer(dimension, "dimension", minimum=1)
+    n, d = check_count(n, "n", minimum=3), check_count(dimension, "dimension")
     params = np.zeros((n, d))
     params[0, 0], params[1, 0] = 12 * math.sqrt(d), -12 * math.sqrt(d)
     return params

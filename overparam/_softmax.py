@@ -10,6 +10,8 @@ import numpy as np
 
 __all__ = ["log_density", "log_softmax", "posterior_mean", "responsibilities", "softmax"]
 
+_LARGEST = 1e140  # of coordinates whose squares are float64 numbers, whatever is summed of them
+
 
 def softmax(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     r"""Return :math:`\pi_i e^{l_i}/\sum_j\pi_j e^{l_j}` over the last axis, with the largest term subtracted first.
@@ -58,6 +60,8 @@ def responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> n
     (..., m) array, summing to 1 over the last axis.
     """
     points = x.reshape(-1, x.shape[-1])
+    if max(np.abs(points).max(initial=0.0), np.abs(means).max()) > _LARGEST:
+        return softmax(_far_logits(points, means), weights).reshape(*x.shape[:-1], len(means))
     middle = means.mean(axis=0)
     offsets = means - middle
     # the nearest mean maximises (x - c).(mu_i - c) - |mu_i - c|^2 / 2; a tie decided by rounding does no harm
@@ -68,6 +72,27 @@ def responsibilities(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> n
         from_nearest = means - means[r]
         logits[here] = (points[here] - means[r]) @ from_nearest.T - 0.5 * (from_nearest**2).sum(axis=1)
     return softmax(logits, weights).reshape(*x.shape[:-1], len(means))
+
+
+def _far_logits(points: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """(N, m) logits seen from each point's nearest mean where squares leave float64's range: from the differences where that can be
+    done, else from the distances, -inf beyond the range.
+    """
+    distances = np.zeros((len(points), len(means)))
+    logits = np.empty_like(distances)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for axis in range(points.shape[1]):
+            distances = np.hypot(distances, points[:, axis, None] - means[:, axis])
+        nearest = np.argmin(distances, axis=1)
+        for r in np.unique(nearest):
+            here = nearest == r
+            from_nearest = means - means[r]
+            logits[here] = (points[here] - means[r]) @ from_nearest.T - 0.5 * (from_nearest**2).sum(axis=1)
+        least = distances.min(axis=1, keepdims=True)
+        from_distances = np.where(distances > least, (least - distances) / 2 * (least + distances), 0.0)
+    logits = np.where(np.isnan(logits), from_distances, logits)
+    beyond = logits == np.inf  # nearer than the one that rounding calls the nearest
+    return np.where(beyond.any(axis=1, keepdims=True), np.where(beyond, 0.0, -np.inf), logits)
 
 
 def log_density(x: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ MOST_EXPANDED = 20_000_000
 
 def join(one: Trajectory, two: Trajectory) -> Trajectory:
     """Return `one` with its continuation `two`; see `Trajectory.joined`."""
+    if type(two) is not type(one):
+        raise ValueError(f"other must be an overparam.Trajectory; got {two!r}"[:300])
     if two.n != one.n or two.d != one.d or two.layout != one.layout:
         raise ValueError(f"other has {two.n} parameters in {two.d} dimension(s), this run {one.n} in {one.d}")
     if two.steps[0] != one.steps[-1]:

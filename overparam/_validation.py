@@ -16,6 +16,7 @@ import numpy as np
 __all__ = [
     "check_array",
     "check_choice",
+    "check_count",
     "check_integer",
     "check_params",
     "check_positive",
@@ -23,6 +24,9 @@ __all__ = [
     "check_rng",
     "check_weights",
 ]
+
+
+_MOST = 2**48  # entries of an axis
 
 
 def _shown(value: Any) -> str:
@@ -100,8 +104,11 @@ def check_positive(value: Any, name: str) -> float:
 
 
 def _number(value: Any, name: str) -> float:
-    array = np.asarray(value)
-    if array.ndim != 0 or array.dtype.kind not in "iuf":
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # ragged lists
+        array = np.empty(0)
+    if array.ndim != 0 or array.dtype.kind not in "iuf" or np.ma.is_masked(value):
         raise ValueError(f"{name} must be one real number; got {_shown(value)}")
     return float(array)
 
@@ -131,6 +138,11 @@ def check_integer(value: Any, name: str, *, minimum: int = 0, maximum: int | Non
     return number
 
 
+def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
+    """Return how many of something an array is to have, `minimum` or more: up to 2^48, which NumPy refuses for want of memory."""
+    return check_integer(value, name, minimum=minimum, maximum=_MOST)
+
+
 def check_rng(value: Any, name: str = "rng") -> np.random.Generator:
     """Return a Generator from None, a seed, a SeedSequence, a BitGenerator or a Generator (SPEC 7)."""
     try:
@@ -142,9 +154,8 @@ def check_rng(value: Any, name: str = "rng") -> np.random.Generator:
 def check_choice(value: Any, name: str, allowed: Iterable[str], near: float = 0.4) -> str:
     """Return `value` if it is one of the strings `allowed`; otherwise the error names the nearest, if it is `near` (0 to 1)."""
     names = sorted(allowed)
-    if value in names:
-        result: str = value
-        return result
+    if isinstance(value, str) and value in names:
+        return value
     found = difflib.get_close_matches(str(value), names, n=1, cutoff=near)
     hint = f" Did you mean {found[0]!r}?" if found else ""
     raise ValueError(f"{name} {_shown(value)} is not known.{hint} Known: {', '.join(names) or 'none'}")

@@ -6,6 +6,7 @@ What they are proportional to comes from the kernel's majorants (:class:`Demand`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,8 +92,10 @@ class Bounds:
 
     @property
     def total(self) -> Parts:
-        """The sum of the parts."""
-        return self.discretisation + self.truncation + self.rounding
+        """The sum of the parts; inf where one is beyond float64's range, and so not known."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = self.discretisation + self.truncation + self.rounding
+        return Parts(math.inf if math.isnan(whole.value) else whole.value, np.where(np.isnan(whole.grad), np.inf, whole.grad))
 
     def relative(self, value: float, grad: np.ndarray) -> Bounds:
         """The same relative to the loss and to the norm of each row; inf where those are 0 and the bound is not."""

@@ -229,6 +229,8 @@ def loads(text: str, source: str = "configuration") -> Problem:
 
 def parse(text: str, source: str = "configuration") -> dict[str, Any]:
     """The tables of TOML text; ValueError if it is none."""
+    if not isinstance(text, str):
+        raise ValueError(f"{source}: text must be TOML text; got {text!r}"[:300])
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

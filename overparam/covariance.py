@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from overparam._frozen import Frozen
-from overparam._validation import check_array, check_integer, check_real, check_rng
+from overparam._validation import check_array, check_count, check_real, check_rng
 from overparam.state import State
 from overparam.teachers import Gaussian, Teacher, _shown, check_points
 
@@ -182,7 +182,7 @@ class CovarianceGaussian(Frozen, Teacher):
 
     def sample(self, n: int, rng: Any = None) -> np.ndarray:
         """Return n independent draws (n, d); ValueError if n is not a whole number above 0 or rng is no source of randomness."""
-        n, rng = check_integer(n, "n", minimum=1), check_rng(rng)
+        n, rng = check_count(n, "n"), check_rng(rng)
         found: np.ndarray = self.mean + self.shape.apply(np.sqrt, rng.standard_normal((n, self.dimension)))
         return found
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from overparam._frozen import Frozen
 from overparam._softmax import softmax
-from overparam._validation import check_array, check_integer, check_real, check_rng, check_weights
+from overparam._validation import check_array, check_count, check_real, check_rng, check_weights
 from overparam.teachers import TEACHERS, Teacher, check_points
 
 __all__ = ["DataSet"]
@@ -135,7 +135,7 @@ class DataSet(Frozen, Teacher):
         >>> bool(abs(noised.targets - (noised.nodes - z / sigma)).max() < 1e-12)
         True
         """
-        t, draws, rng = check_real(t, "t", minimum=0.0), check_integer(draws, "draws", minimum=1), check_rng(rng)
+        t, draws, rng = check_real(t, "t", minimum=0.0), check_count(draws, "draws"), check_rng(rng)
         if t == 0.0:
             return self
         made = DataSet.__new__(DataSet)
@@ -146,7 +146,7 @@ class DataSet(Frozen, Teacher):
 
     def draw(self, n: int, rng: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return n independent draws (n, d) from the (noised) data, the noise fresh, and their targets (n, d); None at t = 0."""
-        n, rng = check_integer(n, "n", minimum=1), check_rng(rng)
+        n, rng = check_count(n, "n"), check_rng(rng)
         x = self.x[rng.choice(len(self.x), size=n, p=self.weights)]
         return _noised(x, self.t, rng) if self.t else (x, None)
 

@@ -43,7 +43,7 @@ def product(params: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is another, or an entry is not finite. So do all functions of this module.
+        If the shape is another, an entry is not finite, or the product overflows. So do all functions of this module.
 
     Examples
     --------
@@ -54,9 +54,10 @@ def product(params: Any) -> np.ndarray:
     """
     factors = _checked(params)
     found = factors[..., 0, :, :]
-    for j in range(1, factors.shape[-3]):
-        found = factors[..., j, :, :] @ found
-    return found
+    with np.errstate(over="ignore", invalid="ignore"):
+        for j in range(1, factors.shape[-3]):
+            found = factors[..., j, :, :] @ found
+    return _finite(found, "products")
 
 
 def balance_errors(params: Any) -> np.ndarray:
@@ -80,8 +81,9 @@ def balance_errors(params: Any) -> np.ndarray:
     """
     factors = _checked(params)
     before, after = factors[..., :-1, :, :], factors[..., 1:, :, :]
-    found: np.ndarray = np.linalg.norm(before @ _adjoint(before) - _adjoint(after) @ after, axis=(-2, -1))
-    return found
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: np.ndarray = np.linalg.norm(before @ _adjoint(before) - _adjoint(after) @ after, axis=(-2, -1))
+    return _finite(found, "squares")
 
 
 def factor_singular_values(params: Any) -> np.ndarray:
@@ -101,7 +103,7 @@ def factor_singular_values(params: Any) -> np.ndarray:
     >>> op.factors.factor_singular_values([[[0.0, 2.0], [-1.0, 0.0]], [[1.0, 0.0], [0.0, 3.0]]]).round(12).tolist()
     [[2.0, 1.0], [3.0, 1.0]]
     """
-    return np.linalg.svd(_checked(params), compute_uv=False)
+    return _singular_values(_checked(params))
 
 
 def factor_extremes(params: Any) -> np.ndarray:
@@ -142,7 +144,7 @@ def product_singular_values(params: Any) -> np.ndarray:
     >>> op.factors.product_singular_values([[[0.0, 2.0], [-1.0, 0.0]], [[1.0, 0.0], [0.0, 3.0]]]).round(12).tolist()
     [3.0, 2.0]
     """
-    return np.linalg.svd(product(params), compute_uv=False)
+    return _singular_values(product(params))
 
 
 def determinant_sign(params: Any) -> Any:
@@ -187,7 +189,7 @@ def skew_values(params: Any) -> np.ndarray:
     [6.0, 0.0]
     """
     left, sizes, right = frames(params)
-    return np.linalg.svd((left - right) * sizes[..., None, :], compute_uv=False)
+    return _singular_values((left - right) * sizes[..., None, :])
 
 
 def skew_error(params: Any, target: Any = None) -> Any:
@@ -261,7 +263,7 @@ def hermitian_values(params: Any) -> np.ndarray:
     [4.0, 0.0]
     """
     left, sizes, right = frames(params)
-    return np.linalg.svd((left + right) * sizes[..., None, :], compute_uv=False)
+    return _singular_values((left + right) * sizes[..., None, :])
 
 
 def polar_values(params: Any) -> np.ndarray:
@@ -291,7 +293,7 @@ def polar_values(params: Any) -> np.ndarray:
     """
     left, sizes, right = frames(params)
     power = _checked(params).shape[-3]
-    return np.linalg.svd((left + right) * sizes[..., None, :] ** power, compute_uv=False)
+    return _singular_values((left + right) * sizes[..., None, :] ** power)
 
 
 def layer_skew(params: Any) -> np.ndarray:
@@ -365,7 +367,10 @@ def layer_hermitian(params: Any) -> np.ndarray:
 def frames(params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""U (..., d, d), the diagonal of :math:`\Sigma_w` (..., d), and V (..., d, d) of :math:`W=U\Sigma_w^NV^H`."""
     factors = _checked(params)
-    left, sizes, right = np.linalg.svd(product(factors))
+    try:
+        left, sizes, right = np.linalg.svd(product(factors))
+    except np.linalg.LinAlgError:
+        raise ValueError(_OUT_OF_RANGE.format("singular values")) from None
     return left, sizes ** (1 / factors.shape[-3]), _adjoint(right)
 
 
@@ -382,6 +387,24 @@ def _layers(params: Any) -> tuple[np.ndarray, np.ndarray]:
     except np.linalg.LinAlgError:
         raise ValueError(f"params must have invertible factors W_2 to W_{half} for the layer form") from None
     return factors[..., 0, :, :], other
+
+
+_OUT_OF_RANGE = "params are too large or too small: their {} leave float64's range"
+
+
+def _finite(found: np.ndarray, what: str) -> np.ndarray:
+    if not np.isfinite(found).all():
+        raise ValueError(_OUT_OF_RANGE.format(what))
+    return found
+
+
+def _singular_values(matrices: np.ndarray) -> np.ndarray:
+    if np.isfinite(matrices).all():
+        try:
+            return _finite(np.linalg.svd(matrices, compute_uv=False), "singular values")
+        except np.linalg.LinAlgError:
+            pass
+    raise ValueError(_OUT_OF_RANGE.format("singular values"))
 
 
 def _adjoint(matrices: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def align(deviations: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     axes = np.linalg.svd(centred / np.abs(centred).max())[2].T
     turned = np.maximum(np.ptp(deviations @ axes, axis=0), np.ptp(teacher @ axes, axis=0))
     order = np.argsort(-turned, kind="stable")
-    small = max(0.05, 1e-3 * spreads.max()) if spreads.max() > 0.05 else _NEUTRAL * spreads.max()
+    small = max(0.05, 1e-3 * spreads.max()) if spreads.max() > 0.05 else max(_NEUTRAL * spreads.max(), 5e-324)
     cost = [np.log(np.maximum(s, small)).sum() for s in (spreads, turned)]
     return plain if cost[0] <= cost[1] + 0.1 else np.ascontiguousarray(axes[:, order])
 

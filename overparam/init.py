@@ -15,7 +15,7 @@ import numpy as np
 
 from overparam._matrix_starts import balanced_gaussian, small_gaussian
 from overparam._mixture_starts import bad_region, directions, from_teacher, on_sphere
-from overparam._validation import check_array, check_integer, check_params, check_positive, check_real, check_rng
+from overparam._validation import check_array, check_count, check_params, check_positive, check_real, check_rng
 from overparam.covariance import CovarianceGaussian
 from overparam.state import State
 from overparam.teachers import Gaussian
@@ -63,7 +63,7 @@ def cluster(n: int, center: Any, scale: float, rng: Any = None) -> np.ndarray:
     >>> params.shape, bool(abs(params - [6, 0, 0]).max() < 1e-6)
     ((5, 3), True)
     """
-    n, center = check_integer(n, "n", minimum=1), _vector(center, "center")
+    n, center = check_count(n, "n"), _vector(center, "center")
     scale = check_real(scale, "scale", minimum=0.0)
     if 0.0 < scale < np.spacing(np.abs(center).max()):
         warnings.warn(
@@ -107,7 +107,7 @@ def gaussian(n: int, mean: Any, scale: float = 1.0, rng: Any = None) -> np.ndarr
     >>> op.init.gaussian(n=3, mean=[8.0], rng=0).shape
     (3, 1)
     """
-    n, mean = check_integer(n, "n", minimum=1), _vector(mean, "mean")
+    n, mean = check_count(n, "n"), _vector(mean, "mean")
     scale = check_real(scale, "scale", minimum=0.0)
     found: np.ndarray = mean + scale * check_rng(rng).standard_normal((n, mean.size))
     return found
@@ -141,7 +141,7 @@ def log_radius(n: int, target: Any) -> float:
     >>> round(op.init.log_radius(n=2, target=[0.5]), 3)      # ln(1/216) - 212/8
     -31.875
     """
-    n, target = check_integer(n, "n", minimum=1), _target(target)
+    n, target = check_count(n, "n"), _target(target)
     d = target.size
     distance = _norm(target)
     found: float = -math.log(108.0 * n * d) - 106.0 * n * d * (distance * distance * distance)  # ** would raise on overflow
@@ -187,7 +187,7 @@ def exponentially_small(n: int, target: Any, rng: Any = None, *, radius: float |
     >>> bool(abs(start.log_spread - op.init.log_radius(n=5, target=[6.0, 0.0, 0.0])) < 1), start.spread
     (True, 0.0)
     """
-    n, target = check_integer(n, "n", minimum=1), _target(target)
+    n, target = check_count(n, "n"), _target(target)
     d = target.size
     log_scale = check_real(log_scale, "log_scale", minimum=_LOWEST, maximum=0.0)
     if radius is None:
@@ -234,7 +234,7 @@ def one_offset(n: int, target: Any, offset: float | None = None) -> np.ndarray:
     >>> op.init.one_offset(n=3, target=[10.0, 0.0], offset=0.5).tolist()
     [[0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
-    n, target = check_integer(n, "n", minimum=2), _target(target)
+    n, target = check_count(n, "n", minimum=2), _target(target)
     distance = _norm(target)
     if distance == 0.0:
         raise ValueError("target must not be 0: the offset points towards it")
@@ -285,9 +285,9 @@ def symmetric_pair(n: int, s: float, dimension: int | None = None, target: Any =
     >>> op.init.symmetric_pair(n=3, s=2.55055099).ravel().tolist()
     [2.55055099, -2.55055099, 0.0]
     """
-    n, s = check_integer(n, "n", minimum=2), check_real(s, "s")
+    n, s = check_count(n, "n", minimum=2), check_real(s, "s")
     given = None if target is None else _target(target)
-    d = (1 if given is None else given.size) if dimension is None else check_integer(dimension, "dimension", minimum=1)
+    d = (1 if given is None else given.size) if dimension is None else check_count(dimension, "dimension")
     if given is not None and given.size != d:
         raise ValueError(f"dimension is {d} and the target has {given.size} coordinate(s): they must agree")
     params = np.zeros((n, d))

@@ -210,7 +210,10 @@ def _axes(ax: Axes | None) -> Axes:
 def _horizontal(ax: Axes, traj: Trajectory, x: str) -> np.ndarray:
     """Set up the horizontal axis and return the records' places on it; a log axis has none for step 0."""
     values_of, label = _AXES[check_choice(x, "x", _AXES)]
-    values = np.asarray(values_of(traj), dtype=np.float64)
+    try:
+        values = np.asarray(values_of(traj), dtype=np.float64)
+    except AttributeError:
+        raise ValueError(f"traj must be an overparam.Trajectory; got {traj!r}"[:300]) from None
     if values[-1] > 0:
         ax.set_xscale("log")
         values = np.where(values > 0, values, np.nan)

@@ -240,7 +240,11 @@ def compare(traj: Trajectory, law: Any, window: tuple[float, float] | None = Non
     """
     times, loss = _recorded(traj)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # t = 0 is a record like any other
-        predicted = np.asarray(law(times) if callable(law) else law, dtype=np.float64)
+        predicted = law(times) if callable(law) else law
+    try:
+        predicted = np.asarray(predicted, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"law must give one loss for each of the {times.size} records; got {predicted!r}"[:300]) from None
     if predicted.shape != times.shape:
         raise ValueError(f"law must give one loss for each of the {times.size} records; got shape {predicted.shape}")
     kept = (times > 0) & (loss > 0) & np.isfinite(loss) & (predicted > 0) & np.isfinite(predicted)

@@ -28,6 +28,7 @@ SHARE = 0.1
 # Distances are wrong by some ulps of the coordinates; this many are taken for standing still.
 _FLOW_FLOOR = 1e-8  # times sqrt(rtol): what a flow may leave of a near parameter's distance (1e-9 sqrt(rtol) a step, of 20)
 _ROUNDINGS = 64
+_STANDING = 1e3  # distance from which on the late law's speed is 0 in float64
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def classify(traj: Trajectory, target: Any = None) -> Regime:
     >>> regime.name, regime.converged
     ('all converge', (0, 1, 2))
     """
+    _recorded(traj, "problem", "status", "times")
     if target is None and ((traj.problem or {}).get("teacher") or {}).get("covariance") is not None:
         raise ValueError("traj is a run against a Gaussian with a covariance, whose parameters need not come to its mean: the criteria of "
                          "classify do not hold there. Use regimes.distances, or pass target= to apply them all the same")
@@ -249,7 +251,8 @@ def distances(traj: Trajectory, target: Any = None) -> np.ndarray:
     >>> op.regimes.distances(run).ravel().tolist()
     [3.0, 1.5]
     """
-    target = _target_mean(traj) if target is None else check_array(target, "target", ndim=1)
+    _recorded(traj, "centres", "deviations", "basis", "origin")
+    target = _target_mean(_recorded(traj, "objective", "problem")) if target is None else check_array(target, "target", ndim=1)
     centres, deviations = np.asarray(traj.centres), _deviations(traj)
     dimension = centres.shape[1] if traj.basis is None else traj.basis.shape[0]
     if target.shape != (dimension,):
@@ -288,14 +291,31 @@ def outward_speed(radius: Any, weight: Any = 0.5) -> np.ndarray:
     array
         Speeds in flow time, of the shape that the two have together.
 
+    Raises
+    ------
+    ValueError
+        If an argument holds anything but finite numbers, a weight is outside [0, 1], or their shapes do not fit each other.
+
     Examples
     --------
     >>> from overparam.regimes import outward_speed
     >>> bool(outward_speed(8.0) > outward_speed(9.0) > 0)
     True
     """
-    radius = np.asarray(radius, dtype=np.float64)
-    found: np.ndarray = 2 * np.asarray(weight) * np.sqrt(np.pi / 8) * radius**2 / 4 * np.exp(-(radius**2) / 8)
+    anything = tuple(range(9))
+    radius, weight = check_array(radius, "radius", ndim=anything, empty=True), check_array(weight, "weight", ndim=anything, empty=True)
+    if ((weight < 0) | (weight > 1)).any():
+        raise ValueError("weight must hold mixture weights, numbers from 0 to 1")
+    try:
+        np.broadcast_shapes(radius.shape, weight.shape)
+    except ValueError:
+        raise ValueError(f"radius and weight must have shapes that fit each other; got {radius.shape} and {weight.shape}") from None
+    return _late_speed(radius, weight)
+
+
+def _late_speed(radius: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    radius = np.clip(radius, -_STANDING, _STANDING)
+    found: np.ndarray = 2 * weight * np.sqrt(np.pi / 8) * (radius**2 / 4 * np.exp(-(radius**2) / 8))
     return found
 
 
@@ -311,7 +331,7 @@ def _verdicts(times: np.ndarray, stretch: np.ndarray, weights: np.ndarray, round
     near = (stretch <= NEAR).all(axis=0)
     squares = (stretch[:, near] ** 2).sum(axis=1)
     shrinking = squares.size > 0 and bool(squares[-1] < squares[0] or squares[-1] <= stretch.shape[1] * rounding**2)
-    law = outward_speed(stretch[-1], weights) * (times[-1] - times[0])
+    law = _late_speed(stretch[-1], weights) * (times[-1] - times[0])
     gain = stretch[-1] - stretch[0]
     rising = (np.diff(stretch, axis=0) >= -rounding).all(axis=0)
     return near & shrinking, (stretch > FAR).all(axis=0) & rising & (gain >= SHARE * law - rounding)
@@ -338,6 +358,13 @@ def _outlook(times: np.ndarray, stretch: np.ndarray, rounding: float) -> tuple[s
     moving = {"on the way in": int(np.count_nonzero(speed < 0)), "on the way out": int(np.count_nonzero(speed > 0))}
     said = " and ".join(f"{number} {way}" for way, number in moving.items() if number)
     return f"{said}, not for an e-fold of time yet or too slowly; flow time {horizon:.3g} is expected to decide", horizon
+
+
+def _recorded(traj: Any, *names: str) -> Any:
+    """A run, or whatever has what is needed of one."""
+    if not all(hasattr(traj, name) for name in names):
+        raise ValueError(f"traj must be an overparam.Trajectory; got {traj!r}"[:300])
+    return traj
 
 
 def _target_mean(traj: Trajectory) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from overparam._frozen import Frozen
 from overparam._softmax import posterior_mean, responsibilities
-from overparam._validation import check_array, check_choice, check_integer, check_real, check_rng, check_weights
+from overparam._validation import check_array, check_choice, check_count, check_real, check_rng, check_weights
 
 __all__ = ["TEACHERS", "Gaussian", "GaussianMixture", "Teacher", "teacher_from_description"]
 
@@ -127,7 +127,7 @@ class _Components(Frozen, Teacher):
         ValueError
             If n is not a whole number above 0 or rng is none of the above.
         """
-        n = check_integer(n, "n", minimum=1)
+        n = check_count(n, "n")
         rng = check_rng(rng)
         labels = rng.choice(len(self.weights), size=n, p=self.weights) if len(self.weights) > 1 else 0
         draws = rng.standard_normal((n, self.dimension))

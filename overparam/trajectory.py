@@ -59,9 +59,15 @@ STATUSES: dict[str, str] = {
 DRIVERS: dict[str, Callable[..., Trajectory]] = {}
 
 
-def _frozen(value: Any, dtype: Any = None) -> np.ndarray:
+def _frozen(value: Any, dtype: Any = None, name: str = "value") -> np.ndarray:
     """A read-only array: `value` itself if it already is one, else a copy."""
-    array = np.asarray(value, dtype=dtype)
+    try:
+        array = np.asarray(value)
+        if dtype is not None and array.dtype.kind not in "biuf":
+            raise TypeError(f"its dtype is {array.dtype}")
+        array = np.asarray(array, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be an array of real numbers; got {value!r}"[:200] + f" ({error})") from None
     if array.flags.writeable or not array.flags.c_contiguous:
         array = np.array(array, order="C")
         array.flags.writeable = False
@@ -82,7 +88,8 @@ class Trajectory:
     times : (T,) array
         Flow time: step size times steps.
     loss, loss_error, grad_norm : (T,) array
-        The loss, its bound or standard error, and the Euclidean norm of the whole gradient.
+        The loss, its bound or standard error, and the Euclidean norm of the whole gradient. An error is inf where it leaves float64's
+        range, and NaN where none is known: for an objective of your own, and for batches of one.
     centres : (T, k) array
         :math:`c`.
     deviations : (T, n, k) array
@@ -166,18 +173,18 @@ class Trajectory:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        put("deviations", _frozen(self.deviations, np.float64))
+        put("deviations", _frozen(self.deviations, np.float64, "deviations"))
         if self.deviations.ndim != 3 or 0 in self.deviations.shape:
             raise ValueError(f"deviations must have shape (T, n, k) without zeros; got {self.deviations.shape}")
         records, n, k = self.deviations.shape
-        put("steps", _frozen(self.steps, np.int64))
+        put("steps", _frozen(self.steps, np.int64, "steps"))
         if self.log_scales is None:
             put("log_scales", np.zeros(records))
         for name in ("times", "loss", "loss_error", "grad_norm", "centres", "log_scales"):
-            put(name, _frozen(getattr(self, name), np.float64))
+            put(name, _frozen(getattr(self, name), np.float64, name))
         for name in ("basis", "origin", "weights"):
             if getattr(self, name) is not None:
-                put(name, _frozen(getattr(self, name), np.float64))
+                put(name, _frozen(getattr(self, name), np.float64, name))
         if self.basis is not None and (self.basis.ndim != 2 or self.basis.shape[1] != k):
             raise ValueError(f"basis must have shape (d, {k}); got {self.basis.shape}")
         if self.layout is not None and self.layout.rows != (n, self.d):

@@ -189,12 +189,12 @@ def test_what_is_about_something_else_says_so():
         op.sgd(op.MatrixFactorization(np.eye(2)), np.stack([np.eye(2)] * 4), step_size=0.1, steps=5, batch_size=8)
 
 
-def test_an_estimate_that_overflows_is_not_reliable():
+def test_an_estimate_that_overflows_is_refused_like_a_value():
     for objective, params in ((op.MatrixFactorization(np.eye(2)), np.stack([0.5e90 * np.eye(2)] * 4)),
                               (op.ReLUNeuron([1.0, 0.0]), [[1e200, 1e200], [1.0, 0.0]])):
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = objective.estimate(params)
-        assert not found.reliable and not np.isnan(found.grad_error).any()
+        for asked in (objective.estimate, objective.value, objective.grad):
+            with pytest.raises(ValueError, match="overflows at these params"):
+                asked(params)
 
 
 def test_descent_sees_infinities_in_compiled_steps():

@@ -45,7 +45,10 @@ def check_decay(value: Any, name: str) -> float:
 
 def _value(function: Callable[[int], float], step: int) -> float:
     """The function at a step."""
-    found = function(step)
+    try:
+        found = function(step)
+    except Exception as error:
+        raise ValueError(f"step_size({step}) failed: {type(error).__name__}: {error}"[:400]) from error
     try:
         return check_real(found, "step_size", minimum=0.0)
     except ValueError:

@@ -13,7 +13,7 @@ from overparam.certificate import Bounds
 from overparam.objectives.bursts import Moves, driven
 from overparam.state import State
 
-__all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan", "check_direction", "check_hessian_size"]
+__all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan", "check_direction", "check_hessian_size", "check_representable"]
 
 _DIFFERENCE = np.finfo(np.float64).eps ** 0.2  # where the truncation of fourth-order differences meets rounding
 _MOST_COORDINATES = 5000  # of a Hessian that is written out: 200 MB
@@ -90,8 +90,9 @@ class Evaluation:
 
     @property
     def grad_norm(self) -> float:
-        """Norm of the whole gradient."""
-        return float(np.linalg.norm(self.rows))
+        """Norm of the whole gradient; inf where its square overflows."""
+        with np.errstate(over="ignore"):
+            return float(np.linalg.norm(self.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +150,9 @@ class Estimate:
         """
         level = check_real(level, "level", minimum=0.0, maximum=1.0)
         if self.replicates is None:
-            value, grad = self.value_error, self.grad_error[:, None]
+            value, grad = self.value_error, self.grad_error.reshape(self.grad.shape[:-1])[..., None]
+            if self.grad.dtype.kind == "c":  # of both parts
+                grad = grad * (1 + 1j)
         else:
             from scipy.special import stdtrit
 
@@ -185,6 +188,13 @@ class Burst:
     steps: int
     reason: str
     value: float
+
+
+def check_representable(state: State, *found: Any, what: str = "the loss or its gradient") -> None:
+    """Raise ValueError if something that was found at `state` is not finite."""
+    if not all(np.isfinite(one).all() for one in found):
+        raise ValueError(f"{what} overflows at these params (largest coordinate {np.abs(state.coordinates).max():.3g}); start closer to "
+                         "the target")
 
 
 class Plan(ABC):
@@ -354,15 +364,19 @@ class Objective(ABC):
         Raises
         ------
         ValueError
-            If `direction` has another shape than `params`.
+            If `direction` has another shape than `params`, or the product overflows.
         """
         params, direction = _point(params, self.complex_params), check_direction(params, direction, self.complex_params)
         size = np.abs(direction).max()
         if size == 0:
             return np.zeros_like(direction)
-        step = _DIFFERENCE * (1 + np.abs(params).max()) / size
-        near, far = ((self.grad(params + m * step * direction) - self.grad(params - m * step * direction)) for m in (1, 2))
-        found: np.ndarray = (8 * near - far) / (12 * step)
+        step, unit = _DIFFERENCE * (1 + np.abs(params).max()), direction / size
+        near, far = ((self.grad(params + m * step * unit) - self.grad(params - m * step * unit)) for m in (1, 2))
+        with np.errstate(over="ignore", invalid="ignore"):
+            found: np.ndarray = (8 * near - far) / (12 * step) * size
+        if not np.isfinite(found).all():
+            raise ValueError("the Hessian's product with direction overflows at these params (largest coordinate "
+                             f"{np.abs(params).max():.3g})")
         return found
 
     def hessian(self, params: Any) -> np.ndarray:
@@ -384,10 +398,12 @@ class Objective(ABC):
         return found
 
     def estimate(self, params: Any) -> Estimate:
-        """Value and gradient with their errors; never raises for accuracy."""
+        """Value and gradient with their errors; never raises for accuracy, but where the loss or its gradient overflows."""
         state = self.start(params)
         plan = self.plan(state)
         found = plan.evaluate(state)
+        if found.bounds is not None:  # a user's own loss may be infinite where it likes
+            check_representable(state, found.value, found.rows)
         finite = not (np.isinf(found.value) or np.isinf(found.value_error) or np.isinf(found.grad_error).any())  # NaN: no error is known
         return Estimate(found.value, state.shaped(state.expand_gradient(found.rows)), found.value_error, found.grad_error, bool(finite),
                         plan.nodes, plan.rule, found.bounds)

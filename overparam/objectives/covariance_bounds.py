@@ -256,7 +256,7 @@ def _circle(order: int, spread: float, power: np.ndarray, weighted: bool) -> tup
     a = min(_CIRCLE / max(spread, 1e-305), _WIDEST) * _RADII
     front = lgamma(order + 1) + (order > _MAX_ORDER) * order * np.log(2.0) - 2 * order * np.log(a)
     if weighted:  # what the weight that is kept grows by, under the Peano kernel and against a square
-        front = front + np.log(2.0) + spread + spread**2 / 2 + np.log1p(spread**2)
+        front = front + np.log(2.0) + spread + spread * spread / 2 + np.log1p(spread * spread)  # ** would raise on overflow
     return a, front + np.asarray(power)[:, None] * spread * a
 
 

@@ -13,7 +13,7 @@ from overparam._validation import check_array, check_real, check_weights
 from overparam.covariance import CovarianceGaussian
 from overparam.data_sets import DataSet
 from overparam.geometry import reduce_state
-from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size, check_representable
 from overparam.objectives.data_plan import DataPlan, DataSums, in_full
 from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.hessian_plan import Curvature
@@ -240,9 +240,7 @@ class Expectation(Objective):
             if not (isinstance(self.rule, Auto) and self.rule.sampling):
                 raise
             found = self._plan_with(state, self.rule.fallback, roomy=False).curvature(state, direction)
-        if not np.isfinite(found.hessian if direction is None else found.product).all():
-            raise ValueError("the Hessian overflows at these params (largest coordinate "
-                             f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
+        check_representable(state, found.hessian if direction is None else found.product, what="the Hessian")
         return state, found
 
     def estimate(self, params: Any) -> Estimate:
@@ -271,7 +269,7 @@ class Expectation(Objective):
         with np.errstate(over="ignore", invalid="ignore"):  # far beyond float64's range of squares an error may be infinite
             floor = np.nan_to_num(np.sqrt(np.maximum(found.grad_error**2 - (centred**2).sum(axis=(0, 2)) / (count * (count - 1)), 0.0)),
                                   nan=np.inf, posinf=np.inf)
-        seen = (found.grad_error <= np.linalg.norm(found.rows, axis=1)).all()  # of a row below its error not even the direction is known
+            seen = (found.grad_error <= np.linalg.norm(found.rows, axis=1)).all()  # below its error not even a row's direction is known
         return replace(estimate, reliable=bool(known and seen and (samples >= _FEW).all() and plan.carries_integrand(state, _FEW)
                                                 and plan.logits_are_exact(state)), replicates=count,
                        component_error=np.hypot(np.sqrt(variance / (count * (count - 1))), floor[:, None]), effective_samples=samples)
@@ -287,9 +285,7 @@ class Expectation(Objective):
                     raise
                 plan = self._plan_with(state, self.rule.fallback, roomy=False)
             found = plan.evaluate(state)
-        if not (np.isfinite(found.value) and np.isfinite(found.rows).all()):
-            raise ValueError("the loss or its gradient overflows at these params (largest coordinate "
-                             f"{np.abs(state.coordinates).max():.3g}); start closer to the target")
+        check_representable(state, found.value, found.rows)
         return state, found, plan
 
     # --- what drivers ask for ----------------------------------------------------------------------------------------
@@ -397,9 +393,11 @@ class Expectation(Objective):
         return made
 
     def with_weights(self, weights: np.ndarray) -> Self:
-        """The same objective for a student with other mixture weights (n,), which are taken as they are."""
+        """The same objective for a student with other mixture weights (n,), not negative, which are taken as they are."""
         other = copy(self)
-        other._weights, other._known_plan = weights, None
+        other._weights, other._known_plan = check_array(weights, "weights", ndim=1), None
+        if (other._weights < 0).any():
+            raise ValueError(f"weights must not be negative; got {other._weights.tolist()}"[:300])
         return other
 
     def with_rule(self, rule: Rule) -> Self:

@@ -10,7 +10,7 @@ import numpy as np
 from overparam._validation import check_array, check_integer, check_real
 from overparam.certificate import Bounds
 from overparam.layout import Layout
-from overparam.objectives.base import Objective, Plan
+from overparam.objectives.base import Objective, Plan, check_representable
 from overparam.objectives.closed_form import ClosedFormPlan, by_rounding
 from overparam.state import State
 
@@ -110,6 +110,7 @@ class MatrixFactorization(Objective):
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
         state = self.start(params)
         found = self.plan(state).evaluate(state)
+        check_representable(state, found.value, found.rows)
         return found.value, state.shaped(found.rows)
 
     def product(self, params: Any) -> np.ndarray:
@@ -121,8 +122,11 @@ class MatrixFactorization(Objective):
         """
         factors = self.start(params).params
         found = factors[0]
-        for factor in factors[1:]:
-            found = factor @ found
+        with np.errstate(over="ignore", invalid="ignore"):
+            for factor in factors[1:]:
+                found = factor @ found
+        if not np.isfinite(found).all():
+            raise ValueError("params are too large: their product overflows")
         result: np.ndarray = found
         return result
 

@@ -60,6 +60,11 @@ def seen_from(state: State, means: np.ndarray, weights: np.ndarray) -> tuple[boo
     return own or moving, moving
 
 
+def known(errors: Any) -> np.ndarray:
+    """The errors, inf for NaN: beyond float64's range nothing is known of them."""
+    return np.where(np.isnan(errors), np.inf, errors)
+
+
 def _effective(shares: np.ndarray) -> np.ndarray:
     """(q,) effective sample sizes (Σs)²/Σs² of non-negative shares (N, q); 0 where all are 0: no point saw what is to be summed."""
     largest = shares.max(axis=0)
@@ -427,14 +432,15 @@ class QuadraturePlan(Plan):
             rows.append(row)
         count = len(values)
         whole = np.array(rows) + np.array(means)[:, None]
-        spread = whole.std(axis=0, ddof=1) / np.sqrt(count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = whole.std(axis=0, ddof=1) / np.sqrt(count)
         floor = rounding(self._demand(self._evaluator, self._measure, centre, deviations)[1], self.nodes, centre, deviations, self._radius)
         lost = self._flushed(centre, deviations)
         if lost is not None:
             floor = np.append(floor[:n] + lost.grad, floor[-1] + lost.value)
         return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
-                          float(np.hypot(np.std(values, ddof=1) / np.sqrt(count), floor[-1])),
-                          np.hypot(np.linalg.norm(spread, axis=1), floor[:n]), replicates=whole)
+                          known(np.hypot(np.std(values, ddof=1) / np.sqrt(count), floor[-1])).item(),
+                          known(np.hypot(np.linalg.norm(spread, axis=1), floor[:n])), replicates=whole)
 
     # --- validity and steps ------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from overparam._validation import check_array
 from overparam.certificate import Bounds
-from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
+from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_representable
 from overparam.objectives.closed_form import ClosedFormPlan, by_rounding
 from overparam.objectives.relu_geometry import Sums, turned
 from overparam.state import State
@@ -144,6 +144,7 @@ class ReLUNeuron(Objective):
     def value_and_grad(self, params: Any) -> tuple[float, np.ndarray]:
         state = self.start(params)
         found = self.plan(state).evaluate(state)
+        check_representable(state, found.value, found.rows)
         return found.value, state.expand(found.rows)
 
     def estimate(self, params: Any) -> Estimate:

@@ -15,6 +15,7 @@ from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import align
 from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
 from overparam.objectives.bursts import Moves, compiled_steps
+from overparam.objectives.quadrature_plan import known
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
 from overparam.objectives.reverse_rounding import SATURATES, logit_sizes, rounding, saturated, tight_scales
 from overparam.planning import Auto, TooHardError
@@ -432,8 +433,8 @@ class ReversePlan(Plan):
         whole = np.array(rows) + np.array(means)[:, None]
         root, floor = np.sqrt(len(values)), self._rounding(demand, centre, deviations)
         return Evaluation(float(np.mean(values)), np.mean(means, axis=0), np.mean(rows, axis=0),
-                          float(np.hypot(np.std(values, ddof=1) / root, floor[-1])),
-                          np.hypot(np.linalg.norm(whole.std(axis=0, ddof=1) / root, axis=1), floor[:n]), replicates=whole)
+                          known(np.hypot(np.std(values, ddof=1) / root, floor[-1])).item(),
+                          known(np.hypot(np.linalg.norm(whole.std(axis=0, ddof=1) / root, axis=1), floor[:n])), replicates=whole)
 
     def effective_samples(self, state: State) -> np.ndarray | None:
         """(n,) number of points around each mean for a sampled plan: all of them count alike there. None for grids."""
@@ -443,6 +444,7 @@ class ReversePlan(Plan):
         """Whether a sampled loss rests on at least `few` effective samples."""
         centre, deviations = self.enter(state)
         shares = losses(self._layout.grids[0].nodes, centre + deviations, self._weights, self._teacher, self._frame.teacher_weights)
+        shares = shares / (shares.max() or 1.0)  # squares may overflow, or underflow
         return bool(shares.max() == 0 or shares.sum() ** 2 >= few * (shares**2).sum())
 
     def logits_are_exact(self, state: State) -> bool:

@@ -284,9 +284,12 @@ class TimeAveraged(Expectation):
             found = self.at_time(t).minibatch(scale * params, int(count), rng, errors)
             value += part * found.value
             rows += part * scale * found.rows
-            within = 0.0 if count == 1 or not errors else count * found.value_error**2 * (count - 1) / batch_size
-            square += within + part * found.value**2
-        error = total * np.sqrt(max(square - value**2, 0.0) / (batch_size - 1)) if errors and batch_size > 1 else np.nan
+            within = 0.0 if count == 1 or not errors else count * found.value_error * found.value_error * (count - 1) / batch_size
+            square += within + part * found.value * found.value  # ** would raise on overflow
+        error = np.nan
+        if errors and batch_size > 1:
+            variance = square - value * value  # NaN where both overflow: then nothing is known of the error
+            error = np.inf if np.isnan(variance) else total * np.sqrt(max(variance, 0.0) / (batch_size - 1))
         return Evaluation(total * value, np.zeros(params.shape[1]), total * rows, float(error), np.full(len(params), np.nan))
 
     # --- description -------------------------------------------------------------------------------------------------

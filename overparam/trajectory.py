@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -289,7 +290,8 @@ class Trajectory:
         Raises
         ------
         ValueError
-            If the run ended unstable or failed, no objective is known, or the driver is not known.
+            If the run ended unstable or failed, no objective is known, the driver is not known, or it needs a setting that is not given or
+            has none of a name that is.
         """
         if self.status in ("unstable", "failed"):
             raise ValueError(
@@ -311,7 +313,9 @@ class Trajectory:
             )
         if steps is not None:
             settings["steps"] = steps
-        return whole.joined(DRIVERS[self.driver](whole, **settings))
+        resume = DRIVERS[self.driver]
+        _check_settings(self.driver, resume, settings)
+        return whole.joined(resume(whole, **settings))
 
     def joined(self, other: Trajectory) -> Trajectory:
         """Return this run with its continuation `other`, whose first record is the last one here and is dropped.
@@ -474,6 +478,21 @@ def _built_in(problem: Mapping[str, Any]) -> Any:
         return from_description(dict(problem))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _check_settings(driver: str, resume: Callable[..., Trajectory], settings: Mapping[str, Any]) -> None:
+    """Raise ValueError, in the words of ``extend``, if a setting is missing or not one of the driver's."""
+    taken = list(signature(resume).parameters.values())[1:]  # the first is the run
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken):
+        return
+    names = [parameter.name for parameter in taken]
+    for name in settings:
+        if name not in names:
+            raise ValueError(f"setting {name!r} of extend is not known to {driver}. Known: {', '.join(sorted(names))}")
+    missing = [parameter.name for parameter in taken if parameter.default is Parameter.empty and parameter.name not in settings]
+    if missing:
+        raise ValueError(f"extend needs {' and '.join(missing)}: a run of {driver} is extended by "
+                         f"trajectory.extend({', '.join(f'{name}=...' for name in missing)})")
 
 
 def _why_not_made(problem: Mapping[str, Any]) -> str:

@@ -58,6 +58,7 @@ _HOMES = {
     "trajectory": ("Trajectory", "every", "load", "log_spaced"),
     "verification": ("verify",),
 }
+_MODULES = ("config", "interop", "measures", "store", "sweeps")  # not in __all__, but public: the documentation names them
 _HOME_OF = {_name: _module for _module, _names in _HOMES.items() for _name in _names}
 
 if not TYPE_CHECKING:  # checkers would take it to mean that any name exists
@@ -78,4 +79,4 @@ if not TYPE_CHECKING:  # checkers would take it to mean that any name exists
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])

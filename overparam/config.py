@@ -42,6 +42,11 @@ from overparam.trajectory import Trajectory
 
 __all__ = ["TABLES", "Checks", "Problem", "from_tables", "load", "loads", "parse", "read"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 #: What a file may hold; a table [sweep] beside it is :mod:`overparam.sweep_config`'s business.
 TABLES: dict[str, str] = {
     "teacher": "the target, and its noise time t",

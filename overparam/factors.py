@@ -29,6 +29,10 @@ __all__ = ["balance_errors", "determinant_sign", "factor_extremes", "factor_sing
            "layer_skew", "polar_values", "product", "product_singular_values", "skew_error", "skew_values"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 def product(params: Any) -> np.ndarray:
     r"""Return the product :math:`W=W_N\cdots W_1`.
 

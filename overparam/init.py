@@ -23,6 +23,11 @@ from overparam.teachers import Gaussian
 __all__ = ["around", "bad_region", "balanced_gaussian", "cluster", "exponentially_small", "from_teacher", "gaussian", "log_radius",
            "on_sphere", "one_offset", "small_gaussian", "symmetric_pair"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 #: Below this, products with numbers of order 1 lose digits to the denormal range of float64.
 SMALLEST = 1e-300
 

@@ -14,6 +14,10 @@ from overparam.trajectory import Trajectory
 __all__ = ["MEASURES", "check_measures", "measured"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 def _exponent(traj: Trajectory) -> float:
     from overparam import rates
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "finish", "local_slope", "loss", "norms"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 # What a run is drawn against: the records' values and the label of the axis.

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "LocalSlope", "PowerLaw", "compare", "fit_power_law", "local_slope"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 CONFIDENCE = 0.95
 
 

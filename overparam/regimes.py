@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Regime", "classify", "count", "distances", "outward_speed", "until_decided"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 # Inside the unit ball about the target the sum of squared distances cannot grow under gradient flow:
 # sum_i <grad_i, mu_i> >= 2 E[|v|^2 (1 - |v|^2)] >= 0 as soon as every |mu_i| <= 1.
 NEAR = 1.0

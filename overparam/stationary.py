@@ -18,6 +18,11 @@ from overparam.state import State
 
 __all__ = ["StationaryPoint", "find"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 _PSEUDO = 1e-10  # eigenvalues below this part of the largest take no part in a step: they are rounding of a null mode
 _TINY = 4 * np.finfo(np.float64).eps  # a step shorter than this part of the parameters changes nothing
 _NEAR = 1e-2  # a Newton step of this part of the distances ends a search: along flat minima steps are a third of the way

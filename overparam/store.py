@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "Status", "Store", "StoreError", "hash_of", "versions_here"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 FORMAT = "overparam sweep"
 VERSION = 1
 MANIFEST = "manifest.json"

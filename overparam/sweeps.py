@@ -26,6 +26,11 @@ from overparam.store import Store, StoreError
 
 __all__ = ["sampled", "sweep"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)  # what Tab shows
+
+
 _ATTEMPTS = 3  # times that workers may die before the sweep gives up
 
 

@@ -13,4 +13,8 @@ from overparam.experiments import zhou2025 as zhou2025
 from overparam.experiments.registry import list, register, run
 from overparam.experiments.result import ExperimentResult
 
-__all__ = ["ExperimentResult", "list", "register", "run"]
+__all__ = ["ExperimentResult", "list", "luo2025", "register", "run", "tyurin2026", "xu2023", "xu2024", "zhang2025", "zhang2026", "zhou2025"]
+
+
+def __dir__() -> tuple[str, ...]:
+    return tuple(__all__)  # what Tab shows

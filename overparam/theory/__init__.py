@@ -15,3 +15,7 @@ from overparam.theory.thresholds import Sharpness, sharpness
 __all__ = ["TAGS", "VERDICTS", "Claim", "Conclusion", "Constant", "Example", "Hypothesis", "Report", "Setting", "Sharpness", "Theorem",
            "check", "get", "list", "luo2025", "register", "sharpness", "tyurin2026", "xu2023", "xu2024", "zhang2025", "zhang2026",
            "zhou2025"]
+
+
+def __dir__() -> tuple[str, ...]:
+    return tuple(__all__)  # what Tab shows

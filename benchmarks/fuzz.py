@@ -20,7 +20,6 @@ import math
 import multiprocessing as mp
 import os
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -197,7 +196,9 @@ def _names_one(text: str, names: frozenset[str]) -> bool:
 def _work(pipe: Any, now: Any, began: Any, among: list[str] | None) -> None:
     """A worker: takes numbers, gives outcomes, and says which call it is in."""
     faulthandler.enable()
-    if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which reserves terabytes
+    if os.name == "posix" and "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which reserves terabytes
+        import resource
+
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -34,6 +34,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _shapes(value: Any) -> str:
+    """What the entries of a ragged list look like, or nothing where they are ragged themselves."""
+    try:
+        return f"its entries have the shapes {', '.join(dict.fromkeys(str(np.shape(entry)) for entry in value))}"[:200]
+    except ValueError:
+        return ""
+
+
 def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bool = False, complex: bool = False) -> np.ndarray:
     """Return `value` as a C-contiguous float64 array of real, finite numbers with `ndim` dimensions.
 
@@ -46,11 +54,12 @@ def check_array(value: Any, name: str, *, ndim: int | tuple[int, ...], empty: bo
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested lists
-        raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from None
+        raise ValueError(f"{name} is not a rectangular array of numbers: {_shapes(value) or error}") from None
     if array.dtype.kind not in ("biufc" if complex else "biuf"):
         raise ValueError(f"{name} must hold {'numbers' if complex else 'real numbers'}; got dtype {array.dtype}")
     if array.ndim not in dims:
-        raise ValueError(f"{name} must have {wanted} dimension(s); got shape {array.shape}")
+        hint = ". Write [[...]] for a single row" if array.ndim == 1 and 2 in dims else ""
+        raise ValueError(f"{name} must have {wanted} dimension(s); got shape {array.shape}{hint}")
     if array.size == 0 and not empty:
         raise ValueError(f"{name} is empty (shape {array.shape}); it must hold at least one number")
     dtype = np.complex128 if array.dtype.kind == "c" else np.float64

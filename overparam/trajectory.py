@@ -102,7 +102,7 @@ class Trajectory:
     log_scales : (T,) array, optional
         :math:`\lambda\le0`, other than 0 only where deviations are below float64's range; see `State`. None stands for zeros.
     layout : Layout, optional
-        Shape of parameters that are not (n, d) real numbers, a stack of matrices say: `params` is (T, *shape) then.
+        Shape of parameters that are not (n, d) real numbers, a stack of matrices say: `params` then has it after T.
     weights : (n,) array or (T, n) array, optional
         The student's mixture weights: (T, n), over records, in runs of ``op.em``, whose weights may move; (n,) elsewhere. None where it
         has none. `final_weights` are those of the last record in both.

@@ -297,6 +297,21 @@ class Plan(ABC):
         return Burst(state, steps, "done", value)
 
 
+def _returned(objective: Objective, params: np.ndarray) -> tuple[float, np.ndarray]:
+    """Value and gradient as a user's own objective returns them; ValueError for a shape that would be broadcast silently."""
+    found = objective.value_and_grad(params)
+    try:
+        value, grad = found
+    except (TypeError, ValueError):
+        raise ValueError(f"{type(objective).__name__}.value_and_grad must return two things, the loss and its gradient; got "
+                         f"{found!r}"[:300]) from None
+    grad = np.asarray(grad)
+    if np.size(value) != 1 or grad.shape != params.shape:
+        raise ValueError(f"{type(objective).__name__}.value_and_grad must return one number and a gradient of the shape of params, "
+                         f"{params.shape}; got shapes {np.shape(value)} and {grad.shape}")
+    return value, grad
+
+
 class _DirectPlan(Plan):
     """The plan of an objective that only has value and gradient: everywhere valid, no bounds."""
 
@@ -306,9 +321,9 @@ class _DirectPlan(Plan):
         self._objective = objective
 
     def evaluate(self, state: State) -> Evaluation:
-        value, grad = self._objective.value_and_grad(state.params)
+        value, grad = _returned(self._objective, state.params)
         if state.layout is not None:
-            grad = state.layout.pack(np.asarray(grad))
+            grad = state.layout.pack(grad)
         if state.basis is not None:
             grad = grad @ state.basis
         return Evaluation(float(value), np.zeros(state.k), np.asarray(grad, dtype=np.float64), np.nan, np.full(state.n, np.nan))

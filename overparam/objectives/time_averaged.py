@@ -124,8 +124,9 @@ class TimeAveraged(Expectation):
         At time 0, of identity covariance.
     times : (K,) array
         :math:`t_k\ge0`, at most 300.
-    time_weights : (K,) array
-        :math:`\lambda_k\ge0`. They need not sum to 1, for the loss is the sum as it stands, but to something from 1e-100 to 1e100.
+    time_weights : (K,) array, optional
+        :math:`\lambda_k\ge0`; 1/K each by default, the mean over the times. They need not sum to 1, for the loss is the sum as it stands,
+        but to something from 1e-100 to 1e100.
     weights : (n,) array, optional
         The student's mixture weights, fixed; equal by default.
     rule : Rule, optional
@@ -168,11 +169,12 @@ class TimeAveraged(Expectation):
 
     integrands, data_sums = ScoreMatching.integrands, ScoreMatching.data_sums
 
-    def __init__(self, teacher: Teacher, times: Any, time_weights: Any, weights: Any = None, rule: Rule | None = None) -> None:
+    def __init__(self, teacher: Teacher, times: Any, time_weights: Any = None, weights: Any = None,
+                 rule: Rule | None = None) -> None:
         if not isinstance(teacher, (Gaussian, GaussianMixture)) or getattr(teacher, "covariance", None) is not None:
             raise ValueError(f"teacher must be an op.Gaussian or op.GaussianMixture at time 0; got {teacher!r}"[:300])
         times = check_array(times, "times", ndim=1)
-        time_weights = check_array(time_weights, "time_weights", ndim=1)
+        time_weights = np.full(len(times), 1 / len(times)) if time_weights is None else check_array(time_weights, "time_weights", ndim=1)
         if times.min() < 0 or times.max() > 300:
             raise ValueError(f"times must be numbers from 0 to 300; got {times.tolist()}"[:300])
         if len(times) != len(time_weights):

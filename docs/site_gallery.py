@@ -1,0 +1,79 @@
+"""The gallery: a script for every experiment, written for sphinx-gallery, which runs it while the site is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import overparam as op
+
+PAPERS = {
+    "zhang2025": "Zhang et al. 2025: score matching of one Gaussian", "tyurin2026": "Tyurin 2026: the reverse Fisher divergence",
+    "xu2024": "Xu et al. 2024: gradient EM", "zhou2025": "Zhou et al. 2025: recovery of mixtures", "zhang2026": "Zhang et al. 2026: hybrid EM",
+    "xu2023": "Xu and Du 2023: one ReLU neuron", "luo2025": "Luo et al. 2025: four-layer factorization",
+}
+# Settings other than the defaults, where these would take the site's builder too long.
+SHORTER: dict[str, dict[str, Any]] = {}
+
+
+def write(folder: Path) -> None:
+    """Write a folder for each paper, a script for each experiment."""
+    _put(folder / "README.rst", "Gallery\n=======\n\nEvery experiment of the library, run while this site was built. Each is one call in Python, or "
+                                "``overparam reproduce NAME`` at a terminal.\n")
+    for paper, title in PAPERS.items():
+        _put(folder / paper / "README.rst", f"{title}\n{'-' * len(title)}\n")
+    for name in op.experiments.list():
+        paper, short = name.split(".")
+        _put(folder / paper / f"plot_{paper}_{short}.py", _script(name))
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _script(name: str) -> str:
+    documentation = inspect.getdoc(op.experiments.registry._entry(name).function) or ""
+    title, _, rest = documentation.partition("\n\n")
+    told = rest.split("\nParameters\n---")[0].strip()
+    given = SHORTER.get(name, {})
+    call = ", ".join([f'"{name}"', *(f"{key}={value!r}" for key, value in given.items()), "progress=False"])
+    note = "These settings are smaller than the experiment's own." if given else "These are the experiment's own settings."
+    return f'''r"""
+{name}
+{"=" * len(name)}
+
+{title}
+
+{told}
+
+{note}
+"""
+
+import overparam as op
+
+result = op.experiments.run({call})
+print(result.summary())
+
+# %%
+# The picture is drawn by ``result.draw()``, or ``result.figure()``; the data are ``result.to_xarray()``.
+result.to_xarray()
+'''
+
+
+def scraper(block: tuple[Any, ...], block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Save the picture of the experiment that a script's first block has run."""
+    from sphinx_gallery.scrapers import figure_rst
+
+    made = block_vars["example_globals"].get("result")
+    if made is None or block_vars["example_globals"].get("_drawn"):
+        return ""
+    block_vars["example_globals"]["_drawn"] = True
+    paths: Iterator[str] = block_vars["image_path_iterator"]
+    path = next(paths)
+    made.figure().savefig(path, dpi=150)
+    rst: str = figure_rst([path], gallery_conf["src_dir"])
+    return rst

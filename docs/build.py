@@ -1,7 +1,7 @@
 """Build the documentation into docs/_build/html: `pip install '.[docs]' && python docs/build.py`.
 
-Runs the examples of the pages as doctests, then Sphinx with warnings as errors (a link inside the site that leads nowhere is one), which runs
-every experiment for the gallery. Some ten minutes on two cores at first; later builds run what has changed.
+Runs the examples of the pages as doctests, then Sphinx with warnings as errors (a link inside the site that leads nowhere is one), which
+runs every experiment for the gallery. Some ten minutes on two cores at first; later builds run what has changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAGES = ("tutorial.md", "howto.md")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "_build" / "html")
-    parser.add_argument("--no-gallery", action="store_true", help="leave the experiments out: links to the gallery then lead to empty pages")
+    parser.add_argument("--no-gallery", action="store_true", help="leave the experiments out: pages of the gallery are then empty")
     given = parser.parse_args()
     os.environ.update(MPLBACKEND="Agg", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     began, back = time.perf_counter(), Path.cwd()

@@ -11,7 +11,8 @@ import overparam as op
 
 PAPERS = {
     "zhang2025": "Zhang et al. 2025: score matching of one Gaussian", "tyurin2026": "Tyurin 2026: the reverse Fisher divergence",
-    "xu2024": "Xu et al. 2024: gradient EM", "zhou2025": "Zhou et al. 2025: recovery of mixtures", "zhang2026": "Zhang et al. 2026: hybrid EM",
+    "xu2024": "Xu et al. 2024: gradient EM", "zhou2025": "Zhou et al. 2025: recovery of mixtures",
+    "zhang2026": "Zhang et al. 2026: hybrid EM",
     "xu2023": "Xu and Du 2023: one ReLU neuron", "luo2025": "Luo et al. 2025: four-layer factorization",
 }
 # Settings other than the defaults, where these would take the site's builder too long.
@@ -20,8 +21,8 @@ SHORTER: dict[str, dict[str, Any]] = {}
 
 def write(folder: Path) -> None:
     """Write a folder for each paper, a script for each experiment."""
-    _put(folder / "README.rst", "Gallery\n=======\n\nEvery experiment of the library, run while this site was built. Each is one call in Python, or "
-                                "``overparam reproduce NAME`` at a terminal.\n")
+    _put(folder / "README.rst", "Gallery\n=======\n\nEvery experiment of the library, run while this site was built. Each is one call in "
+                                "Python, or ``overparam reproduce NAME`` at a terminal.\n")
     for paper, title in PAPERS.items():
         _put(folder / paper / "README.rst", f"{title}\n{'-' * len(title)}\n")
     for name in op.experiments.list():

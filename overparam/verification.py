@@ -91,12 +91,12 @@ class Verification:
         return self.summary()
 
 
-def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | None = None) -> Verification:
+def verify(traj: Trajectory, *, factor: float = 100.0, progress: bool | None = None) -> Verification:
     """Repeat a run at its tolerance divided by `factor`, and again from a start nudged by rounding; report how far it moves.
 
     Parameters
     ----------
-    trajectory : Trajectory
+    traj : Trajectory
         A run under ``Auto``, from its first step.
     factor : float
         Above 1.
@@ -121,15 +121,15 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
     >>> bool(op.verify(traj).params_difference.max() < 1e-7)
     True
     """
-    finer = _finer(trajectory, factor)
-    rule, objective = trajectory.objective.rule, trajectory.objective.with_rule(finer)
-    state = trajectory.states[0]
+    finer = _finer(traj, factor)
+    rule, objective = traj.objective.rule, traj.objective.with_rule(finer)
+    state = traj.states[0]
     mean = state.deviations.mean(axis=0)
     nudged = state.moved(state.centre + np.exp(state.log_scale) * mean, (state.deviations - mean) * (1 + _NUDGE * _signs(state)))
-    again, other = (_repeated(trajectory, objective, start, progress, factor) for start in (state, nudged))
-    common = np.intersect1d(np.intersect1d(trajectory.times, again.times), other.times)
-    at, at_again, at_other = (np.searchsorted(run.times, common) for run in (trajectory, again, other))
-    loss, exact, bound = trajectory.loss[at], again.loss[at_again], trajectory.loss_error[at]
+    again, other = (_repeated(traj, objective, start, progress, factor) for start in (state, nudged))
+    common = np.intersect1d(np.intersect1d(traj.times, again.times), other.times)
+    at, at_again, at_other = (np.searchsorted(run.times, common) for run in (traj, again, other))
+    loss, exact, bound = traj.loss[at], again.loss[at_again], traj.loss_error[at]
     with np.errstate(divide="ignore", invalid="ignore"):
         losses, bounds = np.abs(loss / exact - 1), bound / loss
     sampled = again.attributes.get("sampled_from_step")
@@ -137,18 +137,18 @@ def verify(trajectory: Trajectory, *, factor: float = 100.0, progress: bool | No
         raise ValueError(f"the repetition at tol {finer.tol:g} had to be sampled from step {sampled} on: it is less exact than "
                          "the run. Use a smaller factor, or raise max_nodes")
     return Verification(
-        steps=trajectory.steps[at], times=common, tol=rule.tol, verified_tol=finer.tol,
+        steps=traj.steps[at], times=common, tol=rule.tol, verified_tol=finer.tol,
         loss_difference=np.where(loss == exact, 0.0, losses), loss_bound=np.nan_to_num(bounds, nan=0.0),
-        params_difference=_differences(trajectory, at, again, at_again),
+        params_difference=_differences(traj, at, again, at_again),
         rounding_difference=_differences(again, at_again, other, at_other), status=again.status)
 
 
-def repeat(trajectory: Trajectory, factor: float = 100.0, *, progress: bool | None = None) -> Trajectory:
+def repeat(traj: Trajectory, factor: float = 100.0, *, progress: bool | None = None) -> Trajectory:
     """Return the same run again, from its first record, at its tolerance divided by `factor`.
 
     Parameters
     ----------
-    trajectory, factor, progress
+    traj, factor, progress
         As for :func:`verify`.
 
     Returns
@@ -172,25 +172,26 @@ def repeat(trajectory: Trajectory, factor: float = 100.0, *, progress: bool | No
     >>> again.objective.rule.tol
     1e-10
     """
-    finer = _finer(trajectory, factor)
-    return _repeated(trajectory, trajectory.objective.with_rule(finer), trajectory.states[0], progress, factor)
+    finer = _finer(traj, factor)
+    return _repeated(traj, traj.objective.with_rule(finer), traj.states[0], progress, factor)
 
 
-def _finer(trajectory: Trajectory, factor: float) -> Auto:
+def _finer(traj: Trajectory, factor: float) -> Auto:
     """The run's rule with its tolerance divided; ValueError where there is none."""
     if not check_real(factor, "factor") > 1:
         raise ValueError(f"factor must be above 1, or the repetition is no finer than the run; got {factor!r}")
-    if not isinstance(trajectory, Trajectory):
-        raise ValueError(f"trajectory must be an overparam.Trajectory; got {trajectory!r}"[:300])
-    rule = getattr(trajectory.objective, "rule", None)
+    if not isinstance(traj, Trajectory):
+        raise ValueError(f"traj must be an overparam.Trajectory; got {traj!r}"[:300])
+    rule = getattr(traj.objective, "rule", None)
     if not isinstance(rule, Auto):
-        raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; this one used {rule!r}")
-    if trajectory.driver not in DRIVERS:
-        raise ValueError(f"the driver {trajectory.driver!r} of this trajectory is not known here, so it cannot be repeated")
-    if "rng" in trajectory.continuation:
-        raise ValueError(f"a run of op.{trajectory.driver} draws at random: other draws move it by far more than a "
+        used = f"{type(traj.objective).__name__} has no rule" if rule is None else f"this one used {rule!r}"
+        raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; {used}")
+    if traj.driver not in DRIVERS:
+        raise ValueError(f"the driver {traj.driver!r} of this trajectory is not known here, so it cannot be repeated")
+    if "rng" in traj.continuation:
+        raise ValueError(f"a run of op.{traj.driver} draws at random: other draws move it by far more than a "
                          "tolerance. Repeat it with other seeds instead")
-    sampled = trajectory.attributes.get("sampled_from_step")
+    sampled = traj.attributes.get("sampled_from_step")
     if sampled is not None:  # the repetition would draw the very same points, and agree with whatever they are wrong by
         raise ValueError(f"this run could not meet its tolerance and was sampled from step {sampled} on: a repetition would draw the same "
                          "points. Its losses carry standard errors (loss_error); to see how far the run depends on the draw, run it again "
@@ -203,21 +204,21 @@ def _signs(state: State) -> np.ndarray:
     return np.random.default_rng(0).choice([-1.0, 1.0], size=state.deviations.shape)
 
 
-def _repeated(trajectory: Trajectory, objective: Any, start: State, progress: bool | None, factor: float) -> Trajectory:
+def _repeated(traj: Trajectory, objective: Any, start: State, progress: bool | None, factor: float) -> Trajectory:
     """The same run again under another objective, from `start`."""
-    first = {name: getattr(trajectory, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
-    if trajectory.weights is not None and trajectory.weights.ndim == 2:
-        first["weights"] = trajectory.weights[:1]
-    beginning = replace(trajectory, **first, centres=start.centre[None], deviations=start.deviations[None],
+    first = {name: getattr(traj, name)[:1] for name in ("steps", "times", "loss", "loss_error", "grad_norm")}
+    if traj.weights is not None and traj.weights.ndim == 2:
+        first["weights"] = traj.weights[:1]
+    beginning = replace(traj, **first, centres=start.centre[None], deviations=start.deviations[None],
                         log_scales=np.array([start.log_scale]), observed={}, objective=objective, problem=objective.describe(),
                         status="completed")
     places: Any
-    if "t_end" in trajectory.settings:  # a flow has a tolerance of its own
-        places, length = trajectory.times, {"t_end": float(trajectory.times[-1]), "rtol": max(trajectory.settings["rtol"] / factor, 1e-13)}
+    if "t_end" in traj.settings:  # a flow has a tolerance of its own
+        places, length = traj.times, {"t_end": float(traj.times[-1]), "rtol": max(traj.settings["rtol"] / factor, 1e-13)}
     else:
-        places, length = trajectory.steps, {"steps": int(trajectory.steps[-1] - trajectory.steps[0])}
+        places, length = traj.steps, {"steps": int(traj.steps[-1] - traj.steps[0])}
     # the very records of the run: one that was extended has those of several schedules
-    repeated = DRIVERS[trajectory.driver](beginning, **length, record=Listed(places), progress=progress)
+    repeated = DRIVERS[traj.driver](beginning, **length, record=Listed(places), progress=progress)
     if repeated.status == "interrupted":  # half a repetition verifies nothing
         raise KeyboardInterrupt
     return repeated

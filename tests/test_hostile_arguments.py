@@ -134,3 +134,24 @@ def test_a_batch_whose_squares_overflow():
     with np.errstate(over="ignore", invalid="ignore"):
         found = obj.minibatch(np.array([[1e8, 1.0]]), 4, np.random.default_rng(0), errors=True)
     assert found.value > 1e165 and found.value_error == np.inf
+
+
+def test_far_starts_of_the_reverse_divergence_end_at_once():
+    """More nodes than allowed are counted, not made."""
+    obj = op.ReverseFisher(op.Gaussian([5.76e79]), rule=op.GaussHermite(7))
+    with pytest.raises(ValueError, match="overflows at these params"):
+        obj.value([[-7.7e149], [-1.8e150], [1.1e150]])
+    with pytest.raises(op.TooHardError, match="nodes"):
+        op.ReverseFisher(op.GaussianMixture([[-1e141], [0.0]]), rule=op.Auto(1e-6)).value([[0.0], [1.0]])
+
+
+def test_a_lattice_of_no_width():
+    state = np.random.default_rng(0).normal(size=(2, 3)) * 1e16
+    for rule in (op.Trapezoid(9, half_width=1e-300), op.Trapezoid(3, half_width=1e-160)):
+        for kind in (op.ReverseFisher, op.ScoreMatching):
+            try:
+                found = kind(op.GaussianMixture(np.eye(3)), rule=rule).estimate(state)
+            except ValueError as error:
+                assert "params" in str(error)
+            else:
+                assert not np.isnan(found.value_error)

@@ -72,6 +72,9 @@ def test_an_objective_of_ones_own_that_returns_something_else(returned, message,
         getattr(op, driver)(Wrong(returned), np.ones((2, 3)), **settings)
     with pytest.raises(ValueError, match=message):
         Wrong(returned).estimate(np.ones((2, 3)))
+    flat = op.interop.scipy.wrap(Wrong(returned), np.ones((2, 3)))
+    with pytest.raises(ValueError, match=message):
+        flat(flat.x0)
 
 
 def test_starts_of_unequal_shapes_are_named(objective):

@@ -70,7 +70,7 @@ def test_a_repetition_that_has_to_be_sampled_verifies_nothing():
 
 
 @pytest.mark.parametrize(("run", "match"), [
-    (None, "trajectory must be"),
+    (None, "traj must be an overparam.Trajectory"),
     ("fixed", "needs a run under op.Auto"),
     ("sgd", "draws at random"),
 ])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam.objectives.base import Objective
+from overparam.objectives.base import Objective, value_and_grad_of
 
 __all__ = ["batch_of", "check_objective", "hessian_products", "values_and_gradients"]
 
@@ -42,7 +42,7 @@ def values_and_gradients(objective: Objective, params: Any) -> tuple[np.ndarray,
     batch = batch_of(objective, params.shape, params.dtype.kind == "c")
     values, grads = np.empty(batch), np.empty_like(params)
     for at in np.ndindex(*batch):
-        values[at], grads[at] = objective.value_and_grad(params[at])
+        values[at], grads[at] = value_and_grad_of(objective, params[at])
     return values, grads
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from overparam._validation import check_array
 from overparam.interop._host import check_objective
 from overparam.layout import Layout
-from overparam.objectives.base import Objective
+from overparam.objectives.base import Objective, value_and_grad_of
 
 __all__ = ["Flat", "wrap"]
 
@@ -67,7 +67,7 @@ class Flat:
 
     def __call__(self, x: Any) -> tuple[float, np.ndarray]:
         """Value and (size,) gradient, what ``jac=True`` asks for."""
-        value, grad = self.objective.value_and_grad(self.params(x))
+        value, grad = value_and_grad_of(self.objective, self.params(x))
         return float(value), self.flat(grad)
 
     def hessp(self, x: Any, p: Any) -> np.ndarray:

@@ -13,7 +13,8 @@ from overparam.certificate import Bounds
 from overparam.objectives.bursts import Moves, driven
 from overparam.state import State
 
-__all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan", "check_direction", "check_hessian_size", "check_representable"]
+__all__ = ["Burst", "Estimate", "Evaluation", "Objective", "Plan", "check_direction", "check_hessian_size", "check_representable",
+           "value_and_grad_of"]
 
 _DIFFERENCE = np.finfo(np.float64).eps ** 0.2  # where the truncation of fourth-order differences meets rounding
 _MOST_COORDINATES = 5000  # of a Hessian that is written out: 200 MB
@@ -297,7 +298,7 @@ class Plan(ABC):
         return Burst(state, steps, "done", value)
 
 
-def _returned(objective: Objective, params: np.ndarray) -> tuple[float, np.ndarray]:
+def value_and_grad_of(objective: Objective, params: np.ndarray) -> tuple[float, np.ndarray]:
     """Value and gradient as a user's own objective returns them; ValueError for a shape that would be broadcast silently."""
     found = objective.value_and_grad(params)
     try:
@@ -321,7 +322,7 @@ class _DirectPlan(Plan):
         self._objective = objective
 
     def evaluate(self, state: State) -> Evaluation:
-        value, grad = _returned(self._objective, state.params)
+        value, grad = value_and_grad_of(self._objective, state.params)
         if state.layout is not None:
             grad = state.layout.pack(grad)
         if state.basis is not None:

@@ -187,7 +187,7 @@ def _design(rule: Auto, spreads: np.ndarray, squares: int, envelopes: Envelopes,
             enough = (lost <= allowed).all(axis=1)
             end = edges[int(enough.argmax())] if enough.any() else edges[-1]
             ends.append(end + side * (0.1 + 0.12 * high[axis] if roomy else 0.0))  # modes move about as far as the means
-        if (ends[1] - ends[0]) / one > rule.max_nodes:
+        if not (ends[1] - ends[0]) / one <= rule.max_nodes:
             raise _too_hard(rule, (ends[1] - ends[0]) / one, spreads)
         axes.append(trapezoid_axis(ends[0], ends[1], one))
     count = (squares + 1) * float(np.prod([float(axis.order) for axis in axes]))

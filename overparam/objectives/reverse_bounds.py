@@ -213,7 +213,7 @@ def axis_error(axis: Axis, spreads: np.ndarray, teacher_spreads: np.ndarray, len
         rows[some], loss = own, loss + float(whole.sum())
     edges = 0.0
     if axis.step is not None:  # the whole lattice sums the density to 1 within 2/(exp(y) - 1) (Poisson), the grid to a tail less
-        y = 2 * np.pi**2 / axis.step**2
+        y = 2 * np.pi**2 / max(axis.step, 1e-150) ** 2
         edges = 2 * float(ndtr(axis.nodes[0]) + ndtr(-axis.nodes[-1])) + 2 * float(np.exp(-y) / -np.expm1(-y))
     return _joined(rows, loss, moving), edges * lengths.real(moving)
 
@@ -234,8 +234,11 @@ def lattice(half_width: float, step: float) -> Axis:
     return Axis(z, step / np.sqrt(2 * np.pi) * np.exp(-z * z / 2), step)
 
 
-def smallest_axis(spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Lengths, moving: bool, shares: np.ndarray) -> Axis:
-    """The axis of fewest nodes that errs by no more than `shares` (q,), as far as there is one; a fourth of it is for the edges."""
+def smallest_axis(spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Lengths, moving: bool, shares: np.ndarray,
+                  most: float = np.inf) -> Axis | float:
+    """The axis of fewest nodes that errs by no more than `shares` (q,), as far as there is one; a fourth of it is for the edges. The number
+    of its nodes alone if these are more than `most`.
+    """
     from scipy.special import ndtri
 
     groups = _alike(spreads, teacher_spreads)
@@ -273,4 +276,4 @@ def smallest_axis(spreads: np.ndarray, teacher_spreads: np.ndarray, lengths: Len
     edge = -float(ndtri(tail)) if tail > 1e-300 else _WIDEST_EDGE
     if order is not None and order <= 2 * edge / step + 1:
         return hermite_axis(order)
-    return lattice(edge, step)
+    return lattice(edge, step) if 2 * edge / step < most else 2 * edge / step

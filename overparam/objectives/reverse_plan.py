@@ -225,7 +225,10 @@ class ReversePlan(Plan):
             if size <= NEUTRAL * widest.max():
                 axes.append(hermite_axis(1))
             else:
-                axes.append(smallest_axis(spreads, teacher_spreads, lengths, self._moving, targets / frame.rank))
+                axis = smallest_axis(spreads, teacher_spreads, lengths, self._moving, targets / frame.rank, most=rule.max_nodes)
+                if isinstance(axis, float):
+                    raise self._too_hard(rule, axis * n)
+                axes.append(axis)
         size = float(np.prod([float(axis.order) for axis in axes]))
         if size * n > rule.max_nodes or size > _STORED:
             raise self._too_hard(rule, size * n)

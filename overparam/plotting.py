@@ -206,6 +206,8 @@ def finish(panels: Iterable[Axes]) -> None:
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
+        if not hasattr(ax, "set_xscale"):
+            raise ValueError(f"ax must be a matplotlib Axes, such as Figure().add_subplot(), or None for a new one; got {ax!r}"[:300])
         return ax
     from matplotlib.figure import Figure  # not pyplot, which would keep the figure alive
 

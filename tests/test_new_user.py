@@ -90,3 +90,15 @@ def test_times_weigh_the_same_unless_told():
     assert plain.time_weights.tolist() == told.time_weights.tolist()
     each = [op.ScoreMatching(teacher, t=t).value(np.exp(-t) * np.array(params)) for t in (0.0, 0.3, 1.0)]
     assert plain.value(params) == pytest.approx(np.mean(each), rel=1e-9)
+
+
+def test_what_is_not_axes_is_named(objective):
+    traj = op.gradient_descent(objective, [[1.0, 0.0]], step_size=0.1, steps=3)
+    for draw in (op.plotting.loss, op.plotting.norms, op.plotting.local_slope):
+        with pytest.raises(ValueError, match=r"ax must be a matplotlib Axes.*got 3"):
+            draw(traj, ax=3)
+
+
+def test_an_experiment_prints_its_summary():
+    result = op.experiments.run("zhang2025.figure_1", M=(5.0,), steps=20, progress=False)
+    assert str(result) == result.summary()

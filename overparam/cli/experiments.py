@@ -19,7 +19,8 @@ def reproduce(
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of the start: a whole number.", show_default=False)] = None,
     changes: Annotated[list[str] | None, typer.Option(
         "--set", metavar="KEY=VALUE", show_default=False,
-        help="Change a setting, for example --set M=5 or --set 'M=(4, 5, 6)'. Repeatable.")] = None,
+        help="Change a setting, for example --set M=5 or --set 'M=(4, 5, 6)'; one that is not known is answered with those that are. "
+             "Repeatable.")] = None,
     minibatch: Annotated[bool, typer.Option("--minibatch", help="Also run the paper's minibatch descent: minutes.")] = False,
     verify: Annotated[bool, typer.Option(
         "--verify", help="Also repeat each exact run at a hundredth of its tolerance, and say how far it moves.")] = False,

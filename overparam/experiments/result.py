@@ -163,6 +163,9 @@ class ExperimentResult(ABC):
         data = self.to_xarray()
         return _write_whole(path, lambda temporary: write_netcdf(data, temporary))
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def _repr_html_(self) -> str:
         from overparam._html_views import experiment_card
 

@@ -302,7 +302,7 @@ class Trajectory:
         if whole.objective is None:
             raise ValueError(
                 f"this trajectory has no objective (its file says {self.problem.get('kind', 'nothing')!r}, not "
-                f"a built-in one that can be made here); give it as objective={_why_not_made(self.problem)}"
+                f"a built-in one that can be made here); give it: extend(..., objective=...){_why_not_made(self.problem)}"
             )
         if objective is not None and callable(getattr(objective, "describe", None)):
             check_same_problem(self.problem, _file.plain(objective.describe(), "objective"))

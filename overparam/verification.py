@@ -186,7 +186,7 @@ def _finer(traj: Trajectory, factor: float) -> Auto:
     if not isinstance(rule, Auto):
         used = f"this one used {rule!r}"
         if rule is None:
-            used = "the objective of this one is not known here" if traj.objective is None else f"{type(traj.objective).__name__} has no rule"
+            used = "its objective is not known here" if traj.objective is None else f"{type(traj.objective).__name__} has no rule"
         raise ValueError(f"verify needs a run under op.Auto, which has a tolerance to divide; {used}")
     if traj.driver not in DRIVERS:
         raise ValueError(f"the driver {traj.driver!r} of this trajectory is not known here, so it cannot be repeated")

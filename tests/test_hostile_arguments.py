@@ -139,8 +139,7 @@ def test_a_batch_whose_squares_overflow():
 def test_far_starts_of_the_reverse_divergence_end_at_once():
     """More nodes than allowed are counted, not made."""
     obj = op.ReverseFisher(op.Gaussian([5.76e79]), rule=op.GaussHermite(7))
-    with pytest.raises(ValueError, match="overflows at these params"):
-        obj.value([[-7.7e149], [-1.8e150], [1.1e150]])
+    assert obj.value([[-7.7e149], [-1.8e150], [1.1e150]]) > 1e297
     with pytest.raises(op.TooHardError, match="nodes"):
         op.ReverseFisher(op.GaussianMixture([[-1e141], [0.0]]), rule=op.Auto(1e-6)).value([[0.0], [1.0]])
 

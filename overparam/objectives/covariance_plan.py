@@ -359,6 +359,7 @@ class CovariancePlan(Plan):
         centre, deviations = self.enter(state)
         w = weights_at(self._white, self._z, centre, deviations, self._weights)
         square = self._q * ((centre + w @ deviations - self._targets) ** 2).sum(axis=1)
+        square = square / (square.max() or 1.0)
         return bool(square.sum() ** 2 >= few * (square**2).sum())
 
     def meets_tolerance(self, state: State) -> bool:

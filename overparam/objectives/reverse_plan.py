@@ -356,7 +356,7 @@ class ReversePlan(Plan):
         if known is None or known[0] is not layout:
             nodes, weights = layout.grids[0].points()
             known = self._known_points = (layout, nodes, weights, float(np.linalg.norm(nodes, axis=1).max()),
-                                          float(weights @ (nodes**2).sum(axis=1)) / float(weights.sum()))
+                                          float(weights @ (nodes**2).sum(axis=1)) / (float(weights.sum()) or 1.0))
         return known[1:]
 
     def _rounding(self, demand: Demand, centre: np.ndarray, deviations: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ class LogSpaced(Schedule):
 
     def times(self, t_end: float, t_start: float = 0.0) -> np.ndarray:
         """Return the flow times: about `count` evenly spaced in log t, from the earlier of 0.01 and t_end/1000 on."""
-        first = max(min(_FIRST_TIME, 1e-3 * t_end), t_start)
+        first = max(min(_FIRST_TIME, 1e-3 * t_end), t_start) or t_end  # a thousandth of 1e-323 is 0
         inner = np.geomspace(first, t_end, self.count)
         return np.concatenate([[t_start], inner[(inner > t_start) & (inner < t_end)], [t_end]])
 

@@ -416,7 +416,10 @@ def _adjoint(matrices: np.ndarray) -> np.ndarray:
 
 
 def _checked(params: Any) -> np.ndarray:
-    factors = np.asarray(params)
+    try:
+        factors = np.asarray(params)
+    except ValueError as error:
+        raise ValueError(f"params is not a rectangular array of numbers: {error}") from None
     if factors.dtype.kind not in "biufc":
         raise ValueError(f"params must be an array of real or complex numbers; got {type(params).__name__}")
     factors = factors.astype(np.complex128 if factors.dtype.kind == "c" else np.float64, copy=False)

@@ -217,7 +217,10 @@ class Integrand:
             if (gradient**2).sum(axis=1).max() < _FLAT:
                 break
             hessian = np.eye(k) + np.einsum("bn,bnk,bnl->bkl", w, off, off)
-            step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+            try:
+                step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+            except np.linalg.LinAlgError:  # beside means that are 1e8 apart the identity is rounded away
+                break
             gain = 1e-4 * np.einsum("nk,nk->n", gradient, step)  # Armijo's: a tie is no progress, and two of them a cycle
             size = np.ones((n, 1))
             trial = self.slopes(x + step)[0]

@@ -363,7 +363,7 @@ def rule_from_description(description: dict[str, Any]) -> Rule:
 
 
 def _orders(value: Any, least: int, most: int) -> int | tuple[int, ...]:
-    if np.asarray(value, dtype=object).ndim == 0:
+    if not isinstance(value, list | tuple | np.ndarray) or np.asarray(value, dtype=object).ndim == 0:
         return check_integer(value, "orders", minimum=least, maximum=most)
     orders = tuple(check_integer(order, "orders", minimum=least, maximum=most) for order in value)
     if not orders:

@@ -266,7 +266,7 @@ def distances(traj: Trajectory, target: Any = None) -> np.ndarray:
     outside = 0.0  # the part of the shift that the reduced coordinates cannot reach
     if traj.basis is not None:
         inside = traj.basis.T @ shift
-        outside = float(np.linalg.norm(shift - traj.basis @ inside))
+        outside = math.hypot(*(shift - traj.basis @ inside))  # scaled: squares may overflow
         shift = inside
     offset = (centres + shift)[:, None, :] + deviations  # shift first: it cancels the centre, not the deviation
     peak = np.abs(offset).max(axis=2)

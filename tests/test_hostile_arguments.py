@@ -38,6 +38,11 @@ HUGE = np.full((2, 2, 2), 1e300)
     (lambda: RUN.objective.with_weights("text"), "weights must hold real numbers"),
     (lambda: RUN.objective.with_weights([2.0, -1.0]), "weights must not be negative"),
     (lambda: op.config.loads(3), "text must be TOML text"),
+    (lambda: op.gradient_descent(RUN.objective, [[1.0]], step_size=0.1, steps=1, precondition=np.ones(2)), "precondition must be None or"),
+    (lambda: op.GaussHermite(op.State.of([[1.0]])), "orders must be a whole number"),
+    (lambda: op.sgd(RUN.objective, [[1.0]], step_size=0.1, steps=1, batch_size=2**64), "batch_size must be a whole number"),
+    (lambda: op.factors.product([[1.0], [2.0, 3.0]]), "params is not a rectangular array"),
+    (lambda: RUN.objective.score([[1.0], [2.0, 3.0]], [[1.0]]), "x is not a rectangular array"),
     (lambda: op.Trajectory(**{**vars(RUN), "steps": np.array([1j] * len(RUN))}), "steps must be an array of real numbers"),
     (lambda: op.Trajectory(**{**vars(RUN), "loss": type}), "loss must be an array of real numbers"),
 ])
@@ -154,3 +159,18 @@ def test_a_lattice_of_no_width():
                 assert "params" in str(error)
             else:
                 assert not np.isnan(found.value_error)
+
+
+def test_flows_of_no_time():
+    run = op.gradient_flow(op.ScoreMatching(op.Gaussian([0.0])), [[1.0]], t_end=5e-324)
+    assert run.times[-1] == 5e-324 and run.status == "completed"
+
+
+def test_modes_beside_means_far_apart():
+    """The Hessian's identity is rounded away; any point serves."""
+    obj = op.ScoreMatching(op.Gaussian(np.zeros(2)), rule=op.Auto(1e-6, max_nodes=300))
+    rng = np.random.default_rng(0)
+    for size in (1e8, 1e10, 1e16):
+        found = obj.estimate(size * rng.normal(size=(5, 2)))
+        assert np.isfinite(found.value) and not np.isnan(found.value_error)
+

@@ -119,7 +119,7 @@ def resumed_step_size(trajectory: Trajectory, given: Any) -> float | Callable[[i
 
 def check_precondition(value: Any) -> str | None:
     """Return ``precondition=``: None or "weights"."""
-    if value not in (None, "weights"):
+    if value is not None and not (isinstance(value, str) and value == "weights"):
         raise ValueError(f"precondition must be None or 'weights' (gradient rows divided by the student's weights); got {value!r}"[:200])
     found: str | None = value
     return found

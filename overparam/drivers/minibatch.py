@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam._validation import check_choice, check_integer, check_rng
+from overparam._validation import check_choice, check_count, check_rng
 from overparam.data_sets import DataSet
 from overparam.drivers._absolute import check_followed, loss_of_differences, remark_on
 from overparam.drivers._overloads import one_or_many
@@ -244,7 +244,7 @@ def sgd(objective: Objective, params0: Any, *, step_size: float | Callable[[int]
         raise ValueError(f"batches='epochs' needs an objective over an op.DataSet, which there is one pass after another through; got "
                          f"{objective!r}"[:300])
     settings: dict[str, Any] = {"attributes": {"seed": seed}, "step_size": check_step_size(step_size), "steps": check_steps(steps),
-                                "batch_size": check_integer(batch_size, "batch_size", minimum=1), "rng": rng, "batches": batches,
+                                "batch_size": check_count(batch_size, "batch_size"), "rng": rng, "batches": batches,
                                 "precondition": check_precondition(precondition),
                                 "record": check_schedule(log_spaced(200) if record is None else record), "stop": check_stop(stop),
                                 "observe": check_observe(observe), "progress": check_progress(progress)}

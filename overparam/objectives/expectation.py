@@ -154,8 +154,7 @@ class Expectation(Objective):
     def _student(self, x: Any, params: Any) -> tuple[State, np.ndarray, np.ndarray]:
         """The state, x seen from its centre (so that small deviations are not rounded away), and the weights."""
         state = self._checked(params)
-        points = np.asarray(x)
-        points = check_array(points, "x", ndim=max(1, points.ndim))
+        points = check_array(x, "x", ndim=tuple(range(1, 9)))
         if points.shape[-1] != state.d:
             raise ValueError(f"x must have shape (..., {state.d}), like the parameters; got {points.shape}")
         return state, points - state.expand(state.centre), self._weights_for(state.n)

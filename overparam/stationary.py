@@ -177,7 +177,7 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
     try:
         here = _Point.of(obj, params, value, grad)
         while here.verdict(tol) is None and iterations < max_iterations:
-            damping = _DAMPING * here.largest**2 if damping is None else damping
+            damping = _DAMPING * float(here.largest) * float(here.largest) if damping is None else damping
             step = here.step(damping)
             if np.abs(step).max() <= _TINY * np.abs(here.params).max():
                 status = "stalled"
@@ -189,8 +189,9 @@ def find(obj: Objective, params0: Any, *, tol: float = 1e-10, max_iterations: in
                 damping, growth = damping * growth, 2 * growth
                 continue
             # how much of the fall that the quadratic model foresaw came true (Nielsen's update)
-            foreseen = here.grad_norm**2 - here.foreseen(step) ** 2
-            gain = (here.grad_norm**2 - norm**2) / foreseen if foreseen > 0 else 0.0
+            before = here.grad_norm  # products, since a power would raise on overflow
+            foreseen = before * before - here.foreseen(step) * here.foreseen(step)
+            gain = (before * before - norm * norm) / foreseen if foreseen > 0 else 0.0
             damping, growth = damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0
             here = _Point.of(obj, here.params + step, value, grad)
     except KeyboardInterrupt:
@@ -281,7 +282,8 @@ class _Point:
         """The damped pseudo-inverse of the Hessian times minus the gradient."""
         kept = np.abs(self.eigenvalues) > _PSEUDO * self.largest
         factors = np.zeros_like(self.eigenvalues)
-        factors[kept] = -self.eigenvalues[kept] / (self.eigenvalues[kept] ** 2 + damping)
+        with np.errstate(over="ignore"):
+            factors[kept] = -self.eigenvalues[kept] / (self.eigenvalues[kept] ** 2 + damping)
         found: np.ndarray = (self.vectors @ (factors * (self.grad.ravel() @ self.vectors))).reshape(self.params.shape)
         return found
 

@@ -8,6 +8,9 @@ from numpy.testing import assert_array_equal
 
 import overparam as op
 from overparam._core import descent
+from overparam.drivers._gradients import Gradients
+from overparam.drivers._velocity import VelocityStepper
+from overparam.objectives.covariance_plan import CovariancePlan
 from overparam.objectives.quadrature_plan import QuadraturePlan
 
 RECORD = op.log_spaced(12)
@@ -112,6 +115,58 @@ def test_where_a_burst_pauses_does_not_matter(d, monkeypatch):
     assert len(pieces) > 25
     assert_array_equal(hurried.params, whole.params)
     assert_array_equal(hurried.loss, whole.loss)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_where_momentum_pauses_does_not_matter(nesterov, monkeypatch):
+    """Velocities are turned into the plan's axes as well."""
+    start = np.random.default_rng(2).normal(size=(5, 2))
+    obj, settings = objective("one", 2), {"step_size": 0.01, "steps": 90, "record": op.every(90), "nesterov": nesterov}
+    whole = op.momentum(obj, start, **settings)
+    moves = VelocityStepper.moves
+    monkeypatch.setattr(VelocityStepper, "moves", lambda self, state, steps: moves(self, state, min(steps, 3)))
+    assert_array_equal(op.momentum(obj, start, **settings).params, whole.params)
+
+
+def test_where_a_burst_pauses_does_not_matter_with_a_covariance(monkeypatch):
+    """Spreads of the whitened space are looked at every so many steps, whenever the clock pauses them."""
+    obj = op.ScoreMatching(op.Gaussian([0.0, 0.0], [[2.0, 0.5], [0.5, 1.0]]), rule=op.Auto(tol=1e-8))
+    starts, settings = np.random.default_rng(7).normal(size=(2, 3, 2)), {"step_size": 0.05, "steps": 150, "record": op.every(150)}
+    whole = op.gradient_descent(obj, starts, **settings)
+    moves = CovariancePlan.moves
+    monkeypatch.setattr(CovariancePlan, "moves", lambda self, state, size, steps, ceiling: moves(self, state, size, min(steps, 3), ceiling))
+    for run, start in zip(whole, starts, strict=True):
+        assert_array_equal(op.gradient_descent(obj, start, **settings).params, run.params)
+
+
+def test_one_interrupt_ends_a_batch_of_flows():
+    """Drivers without compiled jobs run to their end when they begin: what follows must not begin."""
+    seen = []
+
+    def pressed(record):
+        seen.append(record.time)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return False
+
+    runs = op.gradient_flow(objective("one", 1), np.ones((3, 2, 1)) * [[1.0], [-0.5]], t_end=10.0, stop=pressed)
+    assert [run.status for run in runs] == ["interrupted"] and len(seen) == 5
+
+
+def test_momentum_interrupted_while_a_plan_is_made_can_go_on(monkeypatch):
+    renewed, calls = Gradients.renewed, []
+
+    def pressed(self, state):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return renewed(self, state)
+
+    monkeypatch.setattr(Gradients, "renewed", pressed)
+    start = op.init.cluster(3, center=[4.0, 0.0], scale=1e-3, rng=0)
+    run = op.momentum(objective("one", 2), start, step_size=0.01, steps=3000)
+    assert run.status == "interrupted" and len(calls) == 7
+    assert run.extend(steps=5).status == "completed"
 
 
 def test_a_burst_returns_in_time():

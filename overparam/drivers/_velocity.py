@@ -95,6 +95,7 @@ class VelocityStepper(Stepper):
                  momentum: float = 0.0, look_ahead: bool = False, first_step: int = 0) -> None:
         self._gradients, self._sizes, self._factors = Gradients(objective), sizes, factors
         self._momentum, self._look_ahead = momentum, look_ahead
+        self._kept: tuple[QuadraturePlan, Velocities, Velocities] | None = None  # plan, velocities, and the same along its axes
         self._now = first_step, velocities  # one assignment: Ctrl-C must not come between the two
 
     # --- what the loop asks ------------------------------------------------------------------------------------------
@@ -152,20 +153,29 @@ class VelocityStepper(Stepper):
         if self._sizes.constant is None:
             sizes = self._sizes.array(step, steps)
             steps = len(sizes)
-        turned = None if velocities is None else velocities.split(moving, state.log_scale).turned(axes)
+        turned = None if velocities is None else self._turned(plan, velocities, moving, state.log_scale, axes)
         own = (None, None) if turned is None else (turned.centre, turned.deviations)
         job = Job(capsule, centre, deviations, self._sizes.constant or 0.0, steps, moving, low, high, least, most, gradients.row_floor,
                   gradients.value_floor, self.ceiling, sizes, self._factors, self._momentum, self._look_ahead, *own)
         yield job
         done, code, _ = job.found
         gradients.evaluations += done
-        after = plan.leave(state, centre, deviations)
-        self._now = step + done, None if turned is None else turned.turned(axes.T).rescaled(state, after)
+        after, new = plan.leave(state, centre, deviations), None
+        if turned is not None:
+            new = turned.turned(axes.T).rescaled(state, after)
+            self._kept = (plan, new, turned) if after.log_scale == state.log_scale else None
+        if code == REASONS["shrunk"]:  # before the run is said to be further: Ctrl-C may come while this takes its time
+            gradients.renewed(self._point(after, new) or after)
+        self._now = step + done, new
         if code in (REASONS["diverged"], REASONS["not_finite"]):
             return Advance(after, done, "diverged" if code == REASONS["diverged"] else "not_finite")
-        if code == REASONS["shrunk"]:
-            gradients.renewed(self._point(after, self._now[1]) or after)
         return Advance(after, done)
+
+    def _turned(self, plan: QuadraturePlan, velocities: Velocities, moving: bool, log_scale: float, axes: np.ndarray) -> Velocities:
+        """Velocities along the plan's axes: those that the burst before left there, for where it paused must not round them."""
+        if self._kept is not None and self._kept[0] is plan and self._kept[1] is velocities and self._kept[2].moving == moving:
+            return Velocities(moving, *(part.copy() for part in self._kept[2][1:]))
+        return velocities.split(moving, log_scale).turned(axes)
 
     def _walk(self, state: State, steps: int, gradient: Callable[[State], Found]) -> Advance:
         """The same steps in Python."""

@@ -68,6 +68,10 @@ class _Run:
             raised.add_note(f"(the start was params0[{self._number}])")
             raise
 
+    def stopped(self) -> bool:
+        """Whether Ctrl-C came while it went on: one ends the batch, not one run of it."""
+        return self.result is not None and self.result.status == "interrupted"
+
     def interrupt(self) -> bool:
         """Let a waiting course record where it stands; whether there was anything to keep."""
         if self._course.gi_frame is None:  # type: ignore[attr-defined]
@@ -92,9 +96,9 @@ def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
                 begun.append(_Run(course, len(begun)))
                 under_way.append(begun[-1])
                 begun[-1].go_on()
+                if begun[-1].stopped():
+                    raise KeyboardInterrupt
             ended = [one for one in under_way if one.job is None]
-            if any(one.result is not None and one.result.status == "interrupted" for one in ended):
-                raise KeyboardInterrupt  # one Ctrl-C ends the batch, not one run of it
             under_way = [one for one in under_way if one.job is not None]
             bar.update(len(ended))
             if not ended and not under_way:
@@ -102,6 +106,8 @@ def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
             run([one.job for one in under_way if one.job is not None])
             for one in under_way:
                 one.go_on()
+                if one.stopped():
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         kept = [one for one in begun if one.interrupt()]
         if not kept:

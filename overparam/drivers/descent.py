@@ -48,7 +48,7 @@ class _Descent(Stepper):
         return by_sampling(self._objective, state)
 
     def moves(self, state: State, steps: int) -> Generator[Job, None, Advance]:
-        plan = self._plan_for(state)
+        plan = self._plan if self._plan is not None and self._plan.resumes(state) else self._plan_for(state)
         burst = yield from plan.moves(state, self._step_size, steps, self.ceiling)
         if burst.reason == "replan" and burst.steps == 0 and self._made_for is not state:
             # an older plan ends just here, where the burst before paused: a run must not depend on where that was

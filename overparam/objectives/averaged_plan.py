@@ -18,6 +18,7 @@ from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from
+from overparam.objectives.remembered import Remembered
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import Rule
 from overparam.state import State
@@ -48,6 +49,7 @@ class AveragedPlan(Plan):
 
     def __init__(self, state: State, terms: Terms, weights: np.ndarray, rule: Rule, previous: AveragedPlan | None = None,
                  roomy: bool = True) -> None:
+        self._remembered = Remembered()
         self._terms, self._scaled, self._reduced = terms, state.log_scale != 0, state.basis is not None
         views = [seen_from(_at_scale(state, scale), scale * terms.means, weights) for scale in terms.scales]
         self._each_moves = [moving for _, moving in views]
@@ -155,6 +157,9 @@ class AveragedPlan(Plan):
 
     def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and deviations (n, k) in the plan's frame."""
+        known = self._remembered.of(state)
+        if known is not None:
+            return known
         centre, deviations = self._split(state)
         return np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
 
@@ -290,7 +295,10 @@ class AveragedPlan(Plan):
         centre, deviations = (part.copy() for part in self.enter(state))
         done, reason, value = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving,
                                                         self._box, self._row_floor, self._value_floor, ceiling)
-        return Burst(replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T), done, reason, value)
+        after = replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T)
+        if after.log_scale == state.log_scale:  # else stored deviations have got another scale
+            self._remembered.keep(after, centre, deviations)
+        return Burst(after, done, reason, value)
 
 
 def _at_scale(state: State, scale: float) -> State:

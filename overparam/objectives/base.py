@@ -226,6 +226,10 @@ class Plan(ABC):
         """Whether the plan may be used at `state`."""
         return True
 
+    def resumes(self, state: State) -> bool:
+        """Whether `state` is where :meth:`moves` paused between two looks at :meth:`covers`: a pause must not bring another look."""
+        return False
+
     def hessian(self, state: State) -> np.ndarray:
         """(n, k, n, k) Hessian at `state` in the state's coordinates, for implicit steps.
 

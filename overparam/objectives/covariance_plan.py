@@ -16,6 +16,7 @@ from overparam.objectives.base import Burst, Evaluation, Plan
 from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.covariance_bounds import Factors, Whitened, envelopes_at, weights_at, with_shares
 from overparam.objectives.covariance_layout import Found, Nodes, discretisation, fixed_nodes, left_out, nodes_for, sampled_nodes
+from overparam.objectives.remembered import Remembered
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule
 from overparam.sampling import SampledRule
@@ -53,6 +54,7 @@ class CovariancePlan(Plan):
     """
 
     def __init__(self, state: State, shape: Covariance, outside: float, weights: np.ndarray, rule: Rule, roomy: bool = True) -> None:
+        self._remembered, self._since = Remembered(), 0  # steps since the spreads were looked at
         self._shape, self._outside, self._weights, self._rule = shape, outside, weights, rule
         self._own, self._moving = _seen(state, weights, float(np.sqrt(shape.modes[0].max())))
         self._arrived = self._near(state)
@@ -150,6 +152,9 @@ class CovariancePlan(Plan):
 
     def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and deviations (n, k) as the kernel sees them."""
+        known = self._remembered.of(state)
+        if known is not None:
+            return known
         centre, deviations = self._split(state)
         return np.ascontiguousarray(centre), np.ascontiguousarray(deviations)
 
@@ -413,6 +418,10 @@ class CovariancePlan(Plan):
             return None
         return self._evaluator.capsule, np.eye(len(self._low)), np.stack([self._low, self._high, *self._box()])
 
+    def resumes(self, state: State) -> bool:
+        """Whether its steps paused here before the next look at the spreads was due."""
+        return self._since > 0 and self._remembered.of(state) is not None
+
     def moves(self, state: State, step_size: float, steps: int, ceiling: float) -> Moves:
         """Compiled steps of gradient descent until done, the box is left, a row has shrunk, or something is wrong."""
         if self._follows:
@@ -421,15 +430,19 @@ class CovariancePlan(Plan):
         taken, value, ceiling = 0, np.nan, ceiling - self._added
         while True:
             centre, deviations = (part.copy() for part in self.enter(state))
-            now = steps - taken if self._aligned is not None else min(_BETWEEN, steps - taken)
+            now = steps - taken if self._aligned is not None else min(_BETWEEN - self._since, steps - taken)
             done, reason, seen = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, now, self._moving, walls,
                                                            self._row_floor, self._value_floor, ceiling)
             value = value if np.isnan(seen) else seen + self._added
-            state, taken = replace(state, centre=centre, deviations=deviations), taken + done
-            if reason != "done" or taken >= steps:
+            state, taken = self._remembered.keep(replace(state, centre=centre, deviations=deviations), centre, deviations), taken + done
+            if reason != "done":
                 return Burst(state, taken, reason, value)
-            if not self.covers(state):
-                return Burst(state, taken, "replan", value)
+            if self._aligned is None:  # the clock may pause in between: looks come after as many steps all the same
+                self._since = (self._since + done) % _BETWEEN
+                if self._since == 0 and not self.covers(state):
+                    return Burst(state, taken, "replan", value)
+            if taken >= steps:
+                return Burst(state, taken, reason, value)
 
     def _followed(self, state: State, step_size: float, steps: int, ceiling: float) -> Burst:
         """The same, with axes that turn at every step."""

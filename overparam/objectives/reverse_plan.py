@@ -16,6 +16,7 @@ from overparam.geometry import align
 from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
 from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.quadrature_plan import known
+from overparam.objectives.remembered import Remembered
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
 from overparam.objectives.reverse_rounding import SATURATES, logit_sizes, rounding, saturated, tight_scales
 from overparam.planning import Auto, TooHardError
@@ -84,6 +85,7 @@ class ReversePlan(Plan):
 
     def __init__(self, state: State, means: np.ndarray, teacher_weights: np.ndarray, weights: np.ndarray, rule: Rule,
                  previous: Any = None, roomy: bool = True) -> None:
+        self._remembered = Remembered()
         self._rule, self._weights, self._means, self._shares = rule, weights, means, teacher_weights
         centred = state.deviations - state.deviations.mean(axis=0)
         extent = np.linalg.norm(centred, axis=1).max()
@@ -283,6 +285,9 @@ class ReversePlan(Plan):
 
     def enter(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Centre (k,) and deviations (n, k) in the plan's frame."""
+        known = self._remembered.of(state)
+        if known is not None:
+            return known
         centre, deviations = self._split(state)
         middle, turned = np.ascontiguousarray(centre @ self._axes), np.ascontiguousarray(deviations @ self._axes)
         if self._moving and not state.log_scale:  # what turning them rounds must not move their mean: late states are far nearer the target
@@ -492,7 +497,10 @@ class ReversePlan(Plan):
         walls = box.low, box.high, box.spread_low, box.spread_high
         done, reason, value = yield from compiled_steps(self._evaluator.capsule, centre, deviations, step_size, steps, self._moving, walls,
                                                         self._row_floor, self._value_floor, ceiling)
-        return Burst(replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T), done, reason, value)
+        after = replace(state, centre=centre @ self._axes.T, deviations=deviations @ self._axes.T)
+        if after.log_scale == state.log_scale:  # else stored deviations have got another scale
+            self._remembered.keep(after, centre, deviations)
+        return Burst(after, done, reason, value)
 
 
 def _spaced(order: int, half_width: float) -> Axis:

@@ -149,7 +149,7 @@ def check_integer(value: Any, name: str, *, minimum: int = 0, maximum: int | Non
 
 def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     """Return how many of something an array is to have, `minimum` or more: up to 2^48, which NumPy refuses for want of memory."""
-    return check_integer(value, name, minimum=minimum, maximum=_MOST)
+    return check_integer(check_integer(value, name, minimum=minimum), name, minimum=minimum, maximum=_MOST)
 
 
 def check_rng(value: Any, name: str = "rng") -> np.random.Generator:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
+
+from docutils import nodes
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules of this folder that write pages
 
@@ -16,32 +19,56 @@ project = "overparam"
 author = "the overparam developers"
 version = release = overparam.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery", "numpydoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "sphinx-mathjax-offline",
+              "sphinx_gallery.gen_gallery", "numpydoc", "sphinx_copybutton"]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_gallery", "findings/*.txt"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4
-# links that leave docs/ are for readers of the repository
-suppress_warnings = ["myst.xref_missing", "config.cache"]
+mathjax3_config = {"chtml": {"scale": 0.92}}  # so that most displayed formulas fit the column
+suppress_warnings = ["config.cache"]  # the gallery's scraper is a function, which is nothing to keep between builds
 
 html_theme = "pydata_sphinx_theme"
 html_title = "overparam"
 html_static_path = ["_static"]
 html_css_files = ["overparam.css"]
-html_theme_options = {"show_toc_level": 2, "navigation_depth": 3, "secondary_sidebar_items": ["page-toc"], "show_prev_next": True}
-html_sidebars = {"index": []}
+html_theme_options = {"show_toc_level": 2, "navigation_depth": 3, "header_links_before_dropdown": 8, "navbar_align": "left",
+                      "navbar_end": ["theme-switcher"],
+                      "secondary_sidebar_items": ["page-toc"], "show_prev_next": True, "footer_start": [], "footer_end": []}
+html_sidebars = {name: [] for name in ("index", "tutorial", "findings", "performance", "numerics")}  # they have no pages below them
+html_show_sourcelink = False
+html_copy_source = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
+autosummary_ignore_module_all = False
 autodoc_typehints = "none"  # numpydoc's sections say it in words
+autodoc_member_order = "groupwise"
+python_maximum_signature_line_length = 90
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
 sphinx_gallery_conf = {
-    "examples_dirs": "_gallery", "gallery_dirs": "gallery", "filename_pattern": r"\.py", "download_all_examples": False,
-    "image_scrapers": (site_gallery.scraper,), "parallel": 2, "show_memory": False, "remove_config_comments": True, "capture_repr": (),
-    "within_subsection_order": "FileNameSortKey", "min_reported_time": 0, "write_computation_times": True, "abort_on_example_error": True,
+    "examples_dirs": "_gallery", "gallery_dirs": "gallery", "filename_pattern": r"\.py", "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": (site_gallery.scraper,), "capture_repr": ("_repr_html_",), "parallel": 2, "abort_on_example_error": True,
+    "download_all_examples": False, "remove_config_comments": True, "show_memory": False, "min_reported_time": 0,
+    "write_computation_times": True,
 }
 
 site_gallery.write(Path(__file__).parent / "_gallery")
 site_api.write(Path(__file__).parent / "api")
+
+
+def without_last_blank_line(app: Any, doctree: nodes.document) -> None:
+    """Take away the blank line that ends a doctest in a Markdown page, which readers do not need."""
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext().rstrip("\n")
+        block.rawsource = text
+        block.children = [nodes.Text(text)]
+
+
+def setup(app: Any) -> None:
+    app.connect("doctree-read", without_last_blank_line)

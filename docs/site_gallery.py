@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from numpydoc.docscrape import NumpyDocString
+
 import overparam as op
 
 PAPERS = {
@@ -37,21 +39,19 @@ def _put(path: Path, text: str) -> None:
 
 
 def _script(name: str) -> str:
-    documentation = inspect.getdoc(op.experiments.registry._entry(name).function) or ""
-    title, _, rest = documentation.partition("\n\n")
-    told = rest.split("\nParameters\n---")[0].strip()
+    """What sphinx-gallery runs and shows: an experiment's docstring, its call, its picture, its data, its settings."""
+    documentation = NumpyDocString(inspect.getdoc(op.experiments.registry._entry(name).function) or "")
+    told = "\n".join([*documentation["Summary"], "", *documentation["Extended Summary"]])
     given = SHORTER.get(name, {})
-    call = ", ".join([f'"{name}"', *(f"{key}={value!r}" for key, value in given.items()), "progress=False"])
+    call = ", ".join([f'"{name}"', *(f"{key}={value!r}" for key, value in given.items())])
     note = "These settings are smaller than the experiment's own." if given else "These are the experiment's own settings."
     return f'''r"""
 {name}
 {"=" * len(name)}
 
-{title}
-
 {told}
 
-{note}
+{note} At a terminal: ``overparam reproduce {name}``.
 """
 
 import overparam as op
@@ -60,9 +60,29 @@ result = op.experiments.run({call})
 print(result.summary())
 
 # %%
-# The picture is drawn by ``result.draw()``, or ``result.figure()``; the data are ``result.to_xarray()``.
+# ``result.draw("picture.png")`` writes the picture, ``result.save("data.nc")`` the data, which are:
 result.to_xarray()
+
+# %%
+# Settings
+# --------
+#
+{_commented(_settings(name, documentation["Parameters"]))}
 '''
+
+
+def _settings(name: str, parameters: list[Any]) -> list[str]:
+    """Settings with their defaults, as a list of definitions."""
+    defaults = op.experiments.registry.defaults(name)
+    lines = []
+    for names, kind, words in parameters:
+        shown = [f"{each} = {defaults[each]!r}" if each in defaults else each for each in names.replace(" ", "").split(",")]
+        lines += [", ".join(f"``{each}``" for each in shown), *(f"    {line}" for line in words or [kind])]
+    return lines
+
+
+def _commented(lines: list[str]) -> str:
+    return "\n".join(f"# {line}".rstrip() for line in lines)
 
 
 def scraper(block: tuple[Any, ...], block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:

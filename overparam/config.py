@@ -1,4 +1,4 @@
-"""A problem, a start, a driver and a horizon, described in a TOML file.
+"""A problem, a start, a driver and a horizon, described in a TOML file::
 
     [teacher]                            [start]
     kind = "Gaussian"                    kind = "cluster"

@@ -81,7 +81,7 @@ def cluster(n: int, center: Any, scale: float, rng: Any = None) -> np.ndarray:
 
 
 def gaussian(n: int, mean: Any, scale: float = 1.0, rng: Any = None) -> np.ndarray:
-    r"""Return i.i.d. :math:`\mu_i\sim N(m,\sigma^2I_d)`: the random start of Corollary 3.6 of Zhang et al. 2025.
+    r"""Return independent :math:`\mu_i\sim N(m,\sigma^2I_d)`: the random start of Corollary 3.6 of Zhang et al. 2025.
 
     The corollary asks for :math:`M_0=\|m-\mu^*\|>10^9\sqrt d\,n^{10}`. From about 1e12 on float64 rounds such a start
     by more than the gaps that matter: draw the deviations around 0 and give them to `around`.

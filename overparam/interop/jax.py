@@ -40,8 +40,9 @@ def wrap(objective: Objective) -> Callable[[Any], jax.Array]:
     Returns
     -------
     function
-        ``loss(params)``: an array of shape (*batch) for params of shape (*batch, n, d), or (*batch, *shape) where the objective's
-        parameters have another shape. Its dtype is the parameters' (the real one of complex parameters, JAX's default for integers).
+        ``loss(params)``: an array of shape ``(*batch)`` for params of shape ``(*batch, n, d)``, or ``(*batch, *shape)`` where the
+        objective's parameters have another shape. Its dtype is the parameters' (the real one of complex parameters, JAX's default for
+        integers).
 
     Raises
     ------

@@ -37,9 +37,9 @@ def wrap(objective: Objective) -> Callable[[torch.Tensor], torch.Tensor]:
     Returns
     -------
     function
-        ``loss(params)``: a tensor of shape (*batch) for a tensor of shape (*batch, n, d), or (*batch, *shape) where the objective's
-        parameters have another shape. Its dtype is the parameters' (the real one of complex parameters, the default one for integers),
-        its device theirs.
+        ``loss(params)``: a tensor of shape ``(*batch)`` for a tensor of shape ``(*batch, n, d)``, or ``(*batch, *shape)`` where the
+        objective's parameters have another shape. Its dtype is the parameters' (the real one of complex parameters, the default one for
+        integers), its device theirs.
 
     Raises
     ------

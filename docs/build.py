@@ -1,8 +1,8 @@
 """Build the documentation into docs/_build/html: `pip install '.[docs]' && python docs/build.py`.
 
 In this order: the examples of the tutorial and the how-to pages as doctests (those of the reference are docstrings, which the tests run),
-the pages of the theory against their checkers, Sphinx with every warning an error (a link inside the site that leads nowhere is one; every
-experiment is run for the gallery), and that every public name has its place in the reference. Later builds run only what has changed.
+the pages of the theory against their checkers, Sphinx with every warning an error (every experiment is run for the gallery), that every
+public name and method is in the reference, and that every link inside the site leads somewhere. Later builds run only what has changed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def main() -> int:
             return code
     sys.path.insert(0, str(HERE))
     from site_api import missing
+    from site_links import broken
 
-    if left_out := missing(out):
-        print("Not in the reference:", ", ".join(left_out))
-        return 1
-    print(f"{time.perf_counter() - began:.0f} s; {out / 'index.html'}")
-    return 0
+    wrong = [f"not in the reference: {name}" for name in missing(out)] + [f"leads nowhere: {link}" for link in broken(out)]
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    print(f"{time.perf_counter() - began:.0f} s, {sum(1 for _ in out.rglob('*.html'))} pages; {out / 'index.html'}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ numpydoc_xref_param_type = False
 
 sphinx_gallery_conf = {
     "examples_dirs": "_gallery", "gallery_dirs": "gallery", "filename_pattern": r"\.py", "within_subsection_order": "FileNameSortKey",
+    "subsection_order": [f"_gallery/{paper}" for paper in site_gallery.PAPERS], "thumbnail_size": (480, 330),
     "image_scrapers": (site_gallery.scraper,), "capture_repr": ("_repr_html_",), "parallel": 2, "abort_on_example_error": True,
     "download_all_examples": False, "remove_config_comments": True, "show_memory": False, "min_reported_time": 0,
     "write_computation_times": True,
@@ -70,5 +71,16 @@ def without_last_blank_line(app: Any, doctree: nodes.document) -> None:
         block.children = [nodes.Text(text)]
 
 
+def pictures_lead_to_themselves(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Make every picture a link to its file: those of many panels want to be seen larger."""
+    for picture in list(doctree.findall(nodes.image)):
+        leads_on = isinstance(picture.parent, nodes.reference) or "/thumb/" in picture["uri"]  # to a page of the gallery
+        if picture["uri"] in app.env.images and not leads_on:
+            path = "../" * docname.count("/") + f"_images/{app.env.images[picture['uri']][1]}"
+            link = nodes.reference("", "", picture.deepcopy(), refuri=path, internal=True)
+            picture.replace_self(link if isinstance(picture.parent, nodes.TextElement) else nodes.paragraph("", "", link))
+
+
 def setup(app: Any) -> None:
     app.connect("doctree-read", without_last_blank_line)
+    app.connect("doctree-resolved", pictures_lead_to_themselves)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.util.nodes import make_refnode
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules of this folder that write pages
 
@@ -26,6 +28,8 @@ exclude_patterns = ["_build", "_gallery", "findings/*.txt"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4
+nitpicky = True
+default_role = "code"  # what docstrings put between single backticks are names
 mathjax3_config = {"chtml": {"scale": 0.92}}  # so that most displayed formulas fit the column
 suppress_warnings = ["config.cache"]  # the gallery's scraper is a function, which is nothing to keep between builds
 
@@ -81,6 +85,30 @@ def pictures_lead_to_themselves(app: Any, doctree: nodes.document, docname: str)
             picture.replace_self(link if isinstance(picture.parent, nodes.TextElement) else nodes.paragraph("", "", link))
 
 
+def short_names(app: Any, env: Any, node: nodes.Element, content: nodes.Element) -> nodes.Element | None:
+    """Find what a docstring calls by its last name, or by the module that defines it; what is there but not public gets no link."""
+    domain = env.domains["py"]
+    kinds = domain.objtypes_for_role(node.get("reftype", "")) or []
+    name = node.get("reftarget", "")
+    while name:
+        found = sorted((path.count("."), path) for path, entry in domain.objects.items()
+                       if path.endswith(f".{name}") and entry.objtype in kinds and not entry.aliased)
+        if found and [depth for depth, _ in found].count(found[0][0]) == 1:  # one nearest to the top
+            path = found[0][1]
+            return make_refnode(app.builder, node["refdoc"], domain.objects[path].docname, domain.objects[path].node_id, content, path)
+        name = name.partition(".")[2]
+    return content if _is_there(node.get("reftarget", "")) else None
+
+
+def _is_there(path: str) -> bool:
+    try:
+        pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    return path.startswith("overparam.")
+
+
 def setup(app: Any) -> None:
+    app.connect("missing-reference", short_names)
     app.connect("doctree-read", without_last_blank_line)
     app.connect("doctree-resolved", pictures_lead_to_themselves)

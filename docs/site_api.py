@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from sphinx.ext.autodoc.mock import mock
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.inventory import InventoryFile
 
 # Modules and what they are for, in the order of the reference. tests/test_docstrings.py checks the docstrings of the same ones.
@@ -50,16 +52,24 @@ def names_of(module: str) -> dict[str, Any]:
     return {name: it for name, it in members.items() if callable(it) and not inspect.ismodule(it)}
 
 
+def constants_of(module: str) -> dict[str, Any]:
+    """Public tables and numbers of a module."""
+    found = importlib.import_module(module)
+    members = {name: getattr(found, name) for name in found.__all__ if not name.startswith("__")}
+    return {name: it for name, it in members.items() if not callable(it) and not inspect.ismodule(it)}
+
+
 def path_of(module: str, name: str) -> str:
     """The name by which users reach it: from the package itself where that has it."""
     return f"{TOP}.{name}" if names_of(TOP).get(name) is names_of(module)[name] else f"{module}.{name}"
 
 
 def paths() -> Iterator[str]:
-    """Every public class and function."""
+    """Every public class, function and constant."""
     yield from (f"{TOP}.{name}" for name in names_of(TOP))
     for module in MODULES:
         yield from (path_of(module, name) for name in names_of(module))
+        yield from (f"{module}.{name}" for name in constants_of(module))
 
 
 def missing(built: Path) -> list[str]:
@@ -71,7 +81,7 @@ def missing(built: Path) -> list[str]:
     wanted = set(paths())
     for path in paths():
         module, _, name = path.rpartition(".")
-        it = names_of(module)[name]
+        it = names_of(module).get(name)
         if inspect.isclass(it):
             wanted |= {f"{path}.{key}" for base in it.__mro__ if base.__module__.startswith(TOP) for key, member in vars(base).items()
                        if not key.startswith("_") and inspect.isfunction(member)}
@@ -104,10 +114,25 @@ def _index() -> str:
 
 
 def _page(module: str, title: str) -> str:
-    parts = [_heading(title), f"``{module}``\n", f".. automodule:: {module}\n   :no-members:\n   :no-index:\n",
+    parts = [_heading(title), f"``{module}``\n", f".. automodule:: {module}\n   :no-members:\n",
              f".. currentmodule:: {TOP}\n"]
     parts += [_table(what, [path_of(module, name).removeprefix(f"{TOP}.") for name in names]) for what, names in _sorted(names_of(module))]
+    if constants := constants_of(module):
+        parts += [_heading("Constants", "-"), *(_constant(module, name, it) for name, it in constants.items())]
     return "\n".join(parts)
+
+
+def _constant(module: str, name: str, it: Any) -> str:
+    """What the comment above a constant says, and what the constant holds."""
+    said = ""
+    for home in sorted(sys.modules):
+        if home.startswith(module) and vars(sys.modules[home]).get(name) is it:
+            said = said or " ".join(ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])).replace("**", r"\*\*")
+    entries = it.items() if isinstance(it, dict) else [(each, None) for each in (it if isinstance(it, tuple) else (it,))]
+    held = [f"``{getattr(key, '__name__', key)}``" + (f": {words}" if isinstance(words, str) else "") for key, words in entries]
+    texts = any(isinstance(words, str) for _, words in entries)
+    lines = [said, "", *(f"* {each}" for each in held)] if texts else [said, "", ", ".join(held)]
+    return "\n".join([f".. py:data:: {module.removeprefix(f'{TOP}.')}.{name}\n", *(f"   {line}".rstrip() for line in lines), ""])
 
 
 def _sorted(members: dict[str, Any]) -> list[tuple[str, list[str]]]:

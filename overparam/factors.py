@@ -7,7 +7,7 @@ With the singular value decomposition :math:`W=W_N\cdots W_1=U\Sigma_w^NV^H` of 
 * :math:`(U+V)\Sigma_w`, the *Hermitian part*, is singular where the real product has a negative determinant;
 * both can be had without a decomposition, in the *layer form* :math:`W_1\mp W_2^{-1}W_3^HW_4^H=Q_2\Sigma_w(V\mp U)^H` (four layers).
 
-All functions take factors of shape (N, d, d), real or complex, ``params[0]`` being :math:`W_1`, or several of them, (..., N, d, d).
+All functions take factors of shape (N, d, d), real or complex, ``params[0]`` being :math:`W_1`, or several of them, (..., N, d, d)::
 
     import overparam as op
     watched = {"skew": op.factors.skew_error, "sizes": op.factors.product_singular_values}

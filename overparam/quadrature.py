@@ -345,7 +345,7 @@ class Rule(ABC):
         """The arguments that make an equal rule."""
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able description, the inverse of :func:`rule_from_description`."""
+        """JSON-able description, the inverse of ``rule_from_description``."""
         return {"kind": type(self).__name__, **self.settings()}
 
     def __repr__(self) -> str:

@@ -1,5 +1,7 @@
 """A folder with the results of a sweep, one file a point: whole or absent, whatever ends the process that writes it.
 
+::
+
     manifest.json            what was swept: configuration, versions, entropy of the seeds, and a hash of them
     points/000017.npz        the result of point 17
     points/000018.failed     why point 18 failed, with its traceback (JSON)

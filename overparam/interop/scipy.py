@@ -15,7 +15,7 @@ __all__ = ["Flat", "wrap"]
 
 
 class Flat:
-    """An objective as a function of flat vectors; :func:`wrap` makes it.
+    """An objective as a function of flat vectors; :func:`overparam.interop.scipy.wrap` makes it.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
 """What the papers' theorems say of a run: checkers and their reports.
 
+::
+
     op.theory.list()                                        # names of all statements
     op.theory.check("zhang2025.theorem_3_5", traj)          # a Report: verdict, hypotheses with margins, conclusions, tags
     op.theory.check(name, obj, params0, step_size=0.01)     # the hypotheses alone

@@ -156,7 +156,7 @@ class Claim:
 
     @property
     def vague(self) -> bool:
-        """Whether the error is too large, or not known, for sides within it to count as equal: above :data:`VAGUE` of their size."""
+        """Whether the error is too large, or not known, for sides within it to count as equal: above ``VAGUE`` of their size."""
         if not math.isfinite(self.error):
             return True
         size = self.scale

@@ -134,7 +134,7 @@ class Example:
 
 
 class Theorem(ABC):
-    """Base of all checkers; derive from it for a statement of your own, and :func:`register` it.
+    """Base of all checkers; derive from it for a statement of your own, and :func:`overparam.theory.register` it.
 
     A subclass sets the class attributes and implements :meth:`hypotheses` and :meth:`conclusions`. Statements about points rather than
     runs overload :meth:`check` instead.

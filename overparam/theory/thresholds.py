@@ -129,7 +129,7 @@ class Sharpness:
     Attributes
     ----------
     name, vary, quantity, latex, rises, tag, tag_words
-        As in :class:`Edge`.
+        As in ``Edge``.
     problem : dict
     published : float
         The published threshold, a natural logarithm (a noise time as it is).

@@ -231,7 +231,7 @@ def corollary_3_6(M: float | Sequence[float] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0), n
     importance sampling on pairs of students that start almost together (see
     :mod:`overparam.experiments.zhang2025.corollary_3_6_sampling`). A pair at c survives if it is closer than about :math:`e^{-c^2+4}`; so
     if all were at distance M the failure would be :math:`e^{-M^2+4}`, but it is dominated by pairs that start at M/2, and falls like
-    :math:`e^{-M^2/2}`: :func:`pair_law`.
+    :math:`e^{-M^2/2}`: ``pair_law``.
 
     Parameters
     ----------

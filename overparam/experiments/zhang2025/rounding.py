@@ -244,7 +244,7 @@ def rounding(M: float | Sequence[float] = (4.0, 6.0), n: int = 5, d: int = 3, sc
     r"""Figure 1 started from rounded, exact and as a script: what does rounding decide?
 
     Differences along the way to the target grow by :math:`e^{M^2}`, those of rounding too: one ulp at distance M can part the
-    regimes. From each start (see :func:`starting_point`) the exact dynamics, and NumPy scripts that step absolute parameters in float64
+    regimes. From each start (see ``starting_point``) the exact dynamics, and NumPy scripts that step absolute parameters in float64
     or float32 with a fixed rule. About a minute: a script takes two seconds, an exact run a fraction of one.
 
     Parameters

@@ -109,6 +109,7 @@ def _is_there(path: str) -> bool:
 
 
 def setup(app: Any) -> None:
+    app.set_html_assets_policy("always")  # MathJax too: titles with formulas stand in the navigation of pages that have none of their own
     app.connect("missing-reference", short_names)
     app.connect("doctree-read", without_last_blank_line)
     app.connect("doctree-resolved", pictures_lead_to_themselves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,8 @@ def _settings(name: str, parameters: list[Any]) -> list[str]:
     lines = []
     for names, kind, words in parameters:
         shown = [f"{each} = {defaults[each]!r}" if each in defaults else each for each in names.replace(" ", "").split(",")]
-        lines += [", ".join(f"``{each}``" for each in shown), *(f"    {line}" for line in words or [kind])]
-    return lines
+        lines += [", ".join(f"``{each}``" for each in shown), *(f"    {line}" for line in words or [f"*{kind}*"])]
+    return [re.sub(r"^(    )(?=\w[.)])", r"\1\\ ", line) for line in lines]  # a sentence that begins like an item of a list is none
 
 
 def _commented(lines: list[str]) -> str:

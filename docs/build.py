@@ -1,6 +1,6 @@
 """Build the documentation into docs/_build/html: `pip install '.[docs]' && python docs/build.py`.
 
-In this order: the examples of the tutorial and the how-to pages as doctests (those of the reference are docstrings, which the tests run),
+In this order: the examples of the tutorial and the how-to pages (those of the reference are docstrings, which the tests run as doctests),
 the pages of the theory against their checkers, Sphinx with every warning an error (every experiment is run for the gallery), that every
 public name and method is in the reference, and that every link inside the site leads somewhere. Later builds run only what has changed.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import doctest
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PAGES = ("tutorial.md", "howto.md")
+PLAIN = {"sweeps.md": 2}  # how many blocks of a page without prompts run as they stand; the third of this one needs a cluster
 MADE = ("_build", "_gallery", "gallery", "api")
 
 
@@ -40,6 +42,9 @@ def main() -> int:
                      for page in PAGES)
         if failed:
             return 1
+        for page, count in PLAIN.items():
+            blocks = re.findall(r"```python\n(.*?)```", (HERE / page).read_text(encoding="utf-8"), re.DOTALL)[:count]
+            exec(compile("\n".join(blocks), page, "exec"), {"__name__": page})
         shutil.copyfile("run.png", HERE / "tutorial_run.png")  # what the tutorial has drawn
         os.chdir(HERE)
     sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html", "-d", str(HERE / "_build" / "doctrees")]

@@ -11,7 +11,7 @@ from overparam._html import badge, card, curve, facts, figure, grid, note, prefo
 
 if TYPE_CHECKING:
     from overparam.experiments.result import ExperimentResult
-    from overparam.objectives.base import Estimate
+    from overparam.objectives.evaluation import Estimate
     from overparam.theory.claims import Claim
     from overparam.theory.report import Report
     from overparam.trajectory import Trajectory

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from overparam.drivers.loop import by_sampling
-from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.objectives.base import Objective, Plan
+from overparam.objectives.evaluation import Evaluation
 from overparam.planning import Auto
 from overparam.state import State
 

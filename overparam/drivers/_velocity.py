@@ -18,7 +18,8 @@ import numpy as np
 from overparam.drivers._gradients import Found, Gradients
 from overparam.drivers._step_sizes import StepSizes
 from overparam.drivers.stepper import Advance, Stepper
-from overparam.objectives.base import Evaluation, Objective
+from overparam.objectives.base import Objective
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.quadrature_plan import QuadraturePlan
 from overparam.state import State
 

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from overparam._validation import check_array
-from overparam.drivers.loop import check_objective, progress_bar, start_of
-from overparam.objectives.base import Objective
+from overparam.drivers.loop import progress_bar, start_of
+from overparam.objectives.base import Objective, check_objective
 from overparam.objectives.bursts import driven
 from overparam.state import State
 from overparam.trajectory import Trajectory

@@ -12,11 +12,12 @@ from overparam._validation import check_array, check_positive, check_weights
 from overparam.drivers._overloads import one_or_many
 from overparam.drivers.batch import Course, for_each_start
 from overparam.drivers.descent import _Descent
-from overparam.drivers.loop import by_sampling, check_objective, check_progress, check_steps, check_stop, course, start_of, steps_to_record
+from overparam.drivers.loop import by_sampling, check_progress, check_steps, check_stop, course, start_of, steps_to_record
 from overparam.drivers.stepper import Advance, OwnSteps, Stepper
 from overparam.objectives import KLDivergence
-from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.base import Plan, check_objective
 from overparam.objectives.bursts import driven
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.shares import Shares, apart, meets, renewed, reweighted, shares
 from overparam.planning import Auto, TooHardError
 from overparam.state import State

@@ -16,8 +16,9 @@ from overparam.drivers._overloads import one_or_many
 from overparam.drivers.batch import Course, for_each_start
 from overparam.drivers.loop import by_sampling, check_progress, check_stop, course, start_of
 from overparam.drivers.stepper import Advance, OwnSteps
-from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.objectives.base import Objective, Plan
 from overparam.objectives.bursts import driven
+from overparam.objectives.evaluation import Evaluation
 from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description

@@ -17,7 +17,8 @@ import numpy as np
 from overparam._validation import check_integer
 from overparam._version import __version__
 from overparam.drivers.stepper import Advance, Record, Stepper
-from overparam.objectives.base import Evaluation, Objective
+from overparam.objectives.base import Objective
+from overparam.objectives.evaluation import Evaluation
 from overparam.planning import TooHardError
 from overparam.state import State
 from overparam.trajectory import Schedule, Trajectory, check_observe, check_schedule
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "by_sampling",
-    "check_objective",
     "check_progress",
     "check_steps",
     "check_stop",
@@ -40,13 +40,6 @@ __all__ = [
 _BURST_SECONDS = 0.05  # how long compiled code may run before Python looks at signals and the progress bar
 _BAR_SECONDS = 2.0
 _GROWTH = 1e6  # a loss above this times (first loss + 1) is a run that has blown up
-
-
-def check_objective(value: Any) -> Objective:
-    """Return `value` if it is an Objective."""
-    if not isinstance(value, Objective):
-        raise ValueError(f"objective must be an overparam.Objective such as op.ScoreMatching(teacher); got {value!r}"[:300])
-    return value
 
 
 def check_steps(value: Any) -> int:

@@ -16,8 +16,9 @@ from overparam.drivers._step_sizes import StepSizes, check_precondition, check_s
 from overparam.drivers.batch import Course, for_each_start
 from overparam.drivers.loop import check_progress, check_steps, check_stop, course, start_of, steps_to_record
 from overparam.drivers.stepper import Advance, OwnSteps
-from overparam.objectives.base import Evaluation, Objective
+from overparam.objectives.base import Objective
 from overparam.objectives.bursts import driven
+from overparam.objectives.evaluation import Evaluation
 from overparam.state import State
 from overparam.trajectory import DRIVERS, Schedule, Trajectory, check_observe, check_schedule, log_spaced, schedule_from_description
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overparam.objectives.base import Evaluation
+from overparam.objectives.evaluation import Evaluation
 from overparam.state import State
 
 if TYPE_CHECKING:

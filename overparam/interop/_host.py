@@ -8,14 +8,7 @@ import numpy as np
 
 from overparam.objectives.base import Objective, value_and_grad_of
 
-__all__ = ["batch_of", "check_objective", "hessian_products", "values_and_gradients"]
-
-
-def check_objective(objective: Any) -> Objective:
-    """`objective` itself, if it is one."""
-    if not isinstance(objective, Objective):
-        raise ValueError(f"objective must be an overparam.Objective such as op.ScoreMatching(teacher); got {objective!r}")
-    return objective
+__all__ = ["batch_of", "hessian_products", "values_and_gradients"]
 
 
 def batch_of(objective: Objective, shape: tuple[int, ...], is_complex: bool) -> tuple[int, ...]:

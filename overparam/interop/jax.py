@@ -21,8 +21,8 @@ except ImportError as error:
     raise ImportError(f"overparam.interop.jax needs JAX, which is not installed: pip install 'overparam[jax]' ({error})",
                       name="jax") from error
 
-from overparam.interop._host import batch_of, check_objective, hessian_products, values_and_gradients
-from overparam.objectives.base import Objective
+from overparam.interop._host import batch_of, hessian_products, values_and_gradients
+from overparam.objectives.base import Objective, check_objective
 
 __all__ = ["wrap"]
 

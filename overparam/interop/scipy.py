@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_array
-from overparam.interop._host import check_objective
 from overparam.layout import Layout
-from overparam.objectives.base import Objective, value_and_grad_of
+from overparam.objectives.base import Objective, check_objective, value_and_grad_of
 
 __all__ = ["Flat", "wrap"]
 

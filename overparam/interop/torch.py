@@ -17,8 +17,8 @@ except ImportError as error:
     raise ImportError("overparam.interop.torch needs PyTorch, which is not installed: pip install 'overparam[torch]', or torch itself "
                       f"as https://pytorch.org says ({error})", name="torch") from error
 
-from overparam.interop._host import batch_of, check_objective, hessian_products, values_and_gradients
-from overparam.objectives.base import Objective
+from overparam.interop._host import batch_of, hessian_products, values_and_gradients
+from overparam.objectives.base import Objective, check_objective
 
 __all__ = ["wrap"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from overparam._validation import check_choice
-from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
+from overparam.objectives.base import Objective, Plan
+from overparam.objectives.evaluation import Estimate, Evaluation
 from overparam.objectives.kl import KLDivergence
 from overparam.objectives.matrix_factorization import MatrixFactorization
 from overparam.objectives.relu_neuron import ReLUNeuron

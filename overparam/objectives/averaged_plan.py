@@ -13,8 +13,9 @@ import numpy as np
 from overparam.certificate import Bounds, Parts
 from overparam.geometry import align
 from overparam.objectives.averaged_terms import Seen, Terms, Total, norms, share
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves, compiled_steps
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from

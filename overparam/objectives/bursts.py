@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from overparam._core.descent import Job
-    from overparam.objectives.base import Burst
+    from overparam.objectives.evaluation import Burst
 
 __all__ = ["Moves", "compiled_steps", "driven"]
 

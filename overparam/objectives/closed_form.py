@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from overparam.certificate import Bounds, Parts
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves, compiled_steps
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.state import State
 
 __all__ = ["ClosedFormPlan", "by_rounding"]

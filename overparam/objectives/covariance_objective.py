@@ -9,8 +9,9 @@ import numpy as np
 
 from overparam.covariance import Covariance, CovarianceGaussian, closed_state
 from overparam.geometry import reduce_state
-from overparam.objectives.base import Estimate, Evaluation, Objective, Plan
+from overparam.objectives.base import Objective, Plan
 from overparam.objectives.covariance_plan import CovariancePlan
+from overparam.objectives.evaluation import Estimate, Evaluation
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.measure import Measure
 from overparam.quadrature import Rule

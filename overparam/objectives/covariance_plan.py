@@ -12,10 +12,11 @@ import numpy as np
 from overparam.certificate import Bounds, Parts, logit_range
 from overparam.covariance import Covariance
 from overparam.geometry import DROPPED
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.covariance_bounds import Factors, Whitened, envelopes_at, weights_at, with_shares
 from overparam.objectives.covariance_layout import Found, Nodes, discretisation, fixed_nodes, left_out, nodes_for, sampled_nodes
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.objectives.remembered import Remembered
 from overparam.planning import Auto, TooHardError
 from overparam.quadrature import GaussHermite, Rule

@@ -13,8 +13,9 @@ from overparam._softmax import posterior_mean, softmax
 from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, rounding
 from overparam.data_sets import NO_SCORE, DataSet
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves, compiled_steps
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.objectives.partial_plan import spread_rows
 from overparam.state import State
 

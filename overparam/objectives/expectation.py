@@ -13,8 +13,9 @@ from overparam._validation import check_array, check_real, check_weights
 from overparam.covariance import CovarianceGaussian
 from overparam.data_sets import DataSet
 from overparam.geometry import reduce_state
-from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_direction, check_hessian_size, check_representable
+from overparam.objectives.base import Objective, Plan, check_direction, check_hessian_size
 from overparam.objectives.data_plan import DataPlan, DataSums, in_full
+from overparam.objectives.evaluation import Estimate, Evaluation, check_representable
 from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from overparam.certificate import Parts
-from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands, ScoreMatchingIntegrands
 from overparam.objectives.partial_plan import PartialPlan

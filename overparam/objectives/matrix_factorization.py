@@ -10,8 +10,9 @@ import numpy as np
 from overparam._validation import check_array, check_integer, check_real
 from overparam.certificate import Bounds
 from overparam.layout import Layout
-from overparam.objectives.base import Objective, Plan, check_representable
+from overparam.objectives.base import Objective, Plan
 from overparam.objectives.closed_form import ClosedFormPlan, by_rounding
+from overparam.objectives.evaluation import check_representable
 from overparam.state import State
 
 __all__ = ["MatrixFactorization"]

@@ -9,8 +9,9 @@ import numpy as np
 
 from overparam.certificate import Bounds
 from overparam.geometry import _span as span
-from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.quadrature_plan import QuadraturePlan
 from overparam.state import State

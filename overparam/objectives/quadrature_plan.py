@@ -15,8 +15,9 @@ from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
 from overparam.geometry import align
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves, compiled_steps
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.objectives.flushed import flushed
 from overparam.objectives.hessian_plan import Curvature
 from overparam.objectives.integrands import Integrands

@@ -11,8 +11,9 @@ import numpy as np
 
 from overparam._validation import check_array
 from overparam.certificate import Bounds
-from overparam.objectives.base import Estimate, Evaluation, Objective, Plan, check_representable
+from overparam.objectives.base import Objective, Plan
 from overparam.objectives.closed_form import ClosedFormPlan, by_rounding
+from overparam.objectives.evaluation import Estimate, Evaluation, check_representable
 from overparam.objectives.relu_geometry import Sums, turned
 from overparam.state import State
 

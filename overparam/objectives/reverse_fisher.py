@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from overparam.data_sets import DataSet
-from overparam.objectives.base import Evaluation, Objective, Plan
+from overparam.objectives.base import Objective, Plan
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.partial_plan import Part, PartialPlan, spread_rows
 from overparam.objectives.reverse_plan import ReversePlan, losses

@@ -13,8 +13,9 @@ import numpy as np
 from overparam._softmax import posterior_mean
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import align
-from overparam.objectives.base import _DIFFERENCE, Burst, Evaluation, Plan
+from overparam.objectives.base import _DIFFERENCE, Plan
 from overparam.objectives.bursts import Moves, compiled_steps
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.objectives.quadrature_plan import known
 from overparam.objectives.remembered import Remembered
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from overparam.certificate import discretisation, truncation
-from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.data_plan import DataPlan
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.partial_plan import PartialPlan, spread_rows
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from

@@ -20,8 +20,9 @@ import numpy as np
 
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import DROPPED, align
-from overparam.objectives.base import Burst, Evaluation, Plan
+from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves
+from overparam.objectives.evaluation import Burst, Evaluation
 from overparam.objectives.expectation import plan_for, scene_of
 from overparam.objectives.far_means import FarPlan, Scene
 from overparam.objectives.hessian_plan import Curvature

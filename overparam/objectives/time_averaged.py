@@ -10,7 +10,8 @@ import numpy as np
 from overparam._validation import check_array, check_choice, check_integer, check_real
 from overparam.objectives.averaged_plan import AveragedPlan
 from overparam.objectives.averaged_terms import Terms
-from overparam.objectives.base import Evaluation, Plan
+from overparam.objectives.base import Plan
+from overparam.objectives.evaluation import Evaluation
 from overparam.objectives.expectation import Expectation
 from overparam.objectives.partial_plan import Part, PartialPlan
 from overparam.objectives.score_matching import ScoreMatching

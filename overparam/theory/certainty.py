@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from overparam.objectives.base import Estimate, Evaluation
+from overparam.objectives.evaluation import Estimate, Evaluation
 from overparam.theory.report import Claim
 from overparam.trajectory import Trajectory
 

@@ -12,7 +12,8 @@ import numpy as np
 from overparam import _softmax
 from overparam.bounds import Majorant, trapezoid_error, trapezoid_step
 from overparam.objectives import ScoreMatching
-from overparam.objectives.base import Estimate, Objective
+from overparam.objectives.base import Objective
+from overparam.objectives.evaluation import Estimate
 from overparam.planning import Auto
 from overparam.state import State
 from overparam.teachers import Gaussian

@@ -8,6 +8,8 @@ from numpy.testing import assert_array_equal
 
 import overparam as op
 from overparam._core import descent
+from overparam.drivers import batch
+from overparam.drivers import descent as descent_driver
 from overparam.drivers._gradients import Gradients
 from overparam.drivers._velocity import VelocityStepper
 from overparam.objectives.covariance_plan import CovariancePlan
@@ -61,6 +63,37 @@ def test_a_bad_start_is_named():
     with pytest.raises(ValueError) as caught:
         op.gradient_descent(objective("one", 1), starts, step_size=0.05, steps=50)
     assert "params0[1]" in caught.value.__notes__[0]
+
+
+def test_what_had_ended_is_not_lost_with_a_bad_start():
+    """Nine starts, of which eight go on side by side: the first have ended when the ninth cannot begin."""
+    starts = np.array([[[0.5], [-0.4]]] * 8 + [[[1e200], [-1e200]]])
+    with pytest.raises(ValueError) as caught:
+        op.gradient_descent(objective("one", 1), starts, step_size=0.05, steps=20)
+    runs = caught.value.runs
+    assert runs and {run.status for run in runs} == {"completed"} and f"the {len(runs)} runs" in caught.value.__notes__[1]
+
+
+def test_the_bar_counts_parts_of_runs(capsys):
+    """Three long runs: it moves before the first has ended."""
+    moved, update = [], batch._Part.update
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch._Part, "update", lambda self, part: (moved.append(part), update(self, part)) and None)
+        op.gradient_descent(objective("one", 1), np.random.default_rng(0).normal(size=(3, 2, 1)), step_size=0.05, steps=1000, progress=True)
+    assert len(moved) > 30 and min(moved) > -1e-9 and abs(sum(moved) - 3) < 1e-9
+    assert "/3 runs" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_an_ended_run_is_looked_at_ends_the_batch(monkeypatch):
+    def pressed(self, state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(descent_driver._Descent, "rough_look", pressed)
+    obj = op.ScoreMatching(op.Gaussian([0.0]), rule=op.Auto(tol=1e-9, max_nodes=50))
+    starts = np.array([[6.0], [6.0 + 1e-6]]) * np.ones((3, 1, 1))
+    runs = op.gradient_descent(obj, starts, step_size=0.05, steps=5000, record=op.every(1000))
+    assert [run.status for run in runs].count("too_hard") == 1 and runs[0].attributes["interrupted"]
+    assert {run.status for run in runs[1:]} <= {"interrupted"}
 
 
 def test_seconds_are_each_runs_own():

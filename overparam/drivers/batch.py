@@ -44,17 +44,34 @@ def for_each_start(driver: Callable[..., Course], objective: Objective, params0:
     if not batch:
         return driven(driver(objective, params0, **settings))
     streams = settings["rng"].spawn(len(params0)) if "rng" in settings else [None] * len(params0)
-    with progress_bar(len(params0), "run", settings.pop("progress", None)) as bar:
-        courses = (driver(objective, start, **({**settings, "rng": stream} if stream else settings), progress=False)
-                   for start, stream in zip(params0, streams, strict=True))
-        return _together(courses, bar)
+    with progress_bar(len(params0), "run", settings.pop("progress", None), fractions=True) as bar:
+        parts = [_Part(bar) for _ in params0]
+        courses = (driver(objective, start, **({**settings, "rng": stream} if stream else settings), bar=part)
+                   for start, stream, part in zip(params0, streams, parts, strict=True))
+        return _together(courses, parts)
+
+
+class _Part:
+    """A run's part of the bar of a batch, which counts runs."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._done = bar, 0.0
+
+    def update(self, part: float) -> None:
+        """So much more of the run is done."""
+        self._done += part
+        self._bar.update(part)
+
+    def end(self) -> None:
+        """The run is over, wherever it stands."""
+        self.update(1.0 - self._done)
 
 
 class _Run:
     """A course on its way: the job that it waits for, or what it came to."""
 
-    def __init__(self, course: Course, number: int) -> None:
-        self._course, self._number = course, number
+    def __init__(self, course: Course, number: int, part: _Part) -> None:
+        self._course, self._number, self._part = course, number, part
         self.job: Job | None = None
         self.result: Trajectory | None = None
 
@@ -64,13 +81,14 @@ class _Run:
             self.job = next(self._course) if error is None else self._course.throw(error)
         except StopIteration as end:
             self.job, self.result = None, end.value
+            self._part.end()
         except Exception as raised:
             raised.add_note(f"(the start was params0[{self._number}])")
             raise
 
     def stopped(self) -> bool:
         """Whether Ctrl-C came while it went on: one ends the batch, not one run of it."""
-        return self.result is not None and self.result.status == "interrupted"
+        return self.result is not None and (self.result.status == "interrupted" or "interrupted" in self.result.attributes)
 
     def interrupt(self) -> bool:
         """Let a waiting course record where it stands; whether there was anything to keep."""
@@ -83,8 +101,8 @@ class _Run:
         return True
 
 
-def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
-    """The trajectories of all courses, in their order."""
+def _together(courses: Iterator[Course], parts: list[_Part]) -> list[Trajectory]:
+    """The trajectories of all courses, in their order. What a course raises has those that had ended as its ``runs``."""
     from overparam._core import threads
     from overparam._core.descent import run
 
@@ -93,14 +111,13 @@ def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
     try:
         while True:
             for course in islice(courses, _SIDE_BY_SIDE * threads.count() - len(under_way)):
-                begun.append(_Run(course, len(begun)))
+                begun.append(_Run(course, len(begun), parts[len(begun)]))
                 under_way.append(begun[-1])
                 begun[-1].go_on()
                 if begun[-1].stopped():
                     raise KeyboardInterrupt
             ended = [one for one in under_way if one.job is None]
             under_way = [one for one in under_way if one.job is not None]
-            bar.update(len(ended))
             if not ended and not under_way:
                 return [one.result for one in begun if one.result is not None]
             run([one.job for one in under_way if one.job is not None])
@@ -113,3 +130,9 @@ def _together(courses: Iterator[Course], bar: Any) -> list[Trajectory]:
         if not kept:
             raise
         return [one.result for one in kept if one.result is not None]
+    except Exception as error:
+        ended = [one for one in begun if one.result is not None]
+        error.runs = [one.result for one in ended]  # type: ignore[attr-defined]
+        if ended:
+            error.add_note(f"(the {len(ended)} runs that had ended are this error's attribute `runs`)")
+        raise

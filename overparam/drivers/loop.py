@@ -169,13 +169,14 @@ def course(stepper: Stepper, objective: Objective, state: State, *, driver: str,
         Loss at the beginning of the whole run, for the blow-up test; by default that of the first record.
     unit : str
         What the progress bar counts.
-    bar : tqdm bar, optional
-        Shared with other runs; by default the run has its own.
+    bar : object, optional
+        Its ``update(part)`` is told which further part of the run is done; by default the run has a bar of its own, of steps.
     """
     first_step, end = int(schedule[0]), int(schedule[-1])
     log, clock = _Log(check_observe(observe)), _Clock()
     status, message, step, noted = "completed", "", first_step, -1
     sampled_from: int | None = None
+    pressed = False  # Ctrl-C while an ended run was looked at
 
     def note(look: Callable[[State], Evaluation]) -> Record | None:
         """Record the state as it is; None if its loss or gradient is not finite."""
@@ -194,11 +195,13 @@ def course(stepper: Stepper, objective: Objective, state: State, *, driver: str,
 
     def settle(look: Callable[[State], Evaluation]) -> Record | None:
         """Record where an ended run stands, unless that fails (or is interrupted) too: what was recorded before is kept."""
+        nonlocal pressed
         try:
             return note(look)
-        except (Exception, KeyboardInterrupt):
+        except (Exception, KeyboardInterrupt) as error:
             if not log.records:
                 raise
+            pressed = pressed or isinstance(error, KeyboardInterrupt)
             return log.records[-1]
 
     def first_or_floor() -> float:
@@ -209,6 +212,7 @@ def course(stepper: Stepper, objective: Objective, state: State, *, driver: str,
 
     chunk = 64
     shown: AbstractContextManager[Any] = progress_bar(end - first_step, unit, progress) if bar is None else nullcontext(bar)
+    counted = 1 if bar is None else 1 / max(end - first_step, 1)
     with shown as bar:
         try:
             for target in schedule:
@@ -218,7 +222,7 @@ def course(stepper: Stepper, objective: Objective, state: State, *, driver: str,
                     state, step = moved.state, step + moved.steps
                     elapsed = max(clock.now - started, 1e-7)
                     chunk = int(np.clip(_BURST_SECONDS * max(moved.steps, 1) / elapsed, 1, 10 * chunk))
-                    bar.update(moved.steps)
+                    bar.update(counted * moved.steps)
                     if moved.reason is not None:
                         status, message = blown("the loss exceeds 1e6 (start + 1)" if moved.reason == "diverged"
                                                 else "the loss or the gradient is not finite")
@@ -258,6 +262,8 @@ def course(stepper: Stepper, objective: Objective, state: State, *, driver: str,
     if not log.records:
         raise ValueError("the loss or the gradient is not finite at params0; start closer to the target")
     message = "; ".join(filter(None, (message, stepper.remark())))
+    if pressed and status != "interrupted":
+        attributes = {"interrupted": "its last state was not looked at", **(attributes or {})}
     if sampled_from is not None:
         attributes = {"sampled_from_step": sampled_from, **(attributes or {})}
     return _trajectory(log, status, message, driver, settings, objective, stepper, clock.now, attributes or {})
@@ -296,10 +302,10 @@ def versions() -> dict[str, str]:
     return {"overparam": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
 
 
-def progress_bar(total: int, unit: str, progress: bool | None) -> Any:
-    """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False)."""
+def progress_bar(total: int, unit: str, progress: bool | None, fractions: bool = False) -> Any:
+    """A tqdm bar: after two seconds on a terminal (None), at once (True), or never (False). With `fractions` it shows tenths of a unit."""
     from overparam._progress import tqdm
 
-    if progress is None:
-        return tqdm(total=total, unit=unit, delay=_BAR_SECONDS, disable=None, leave=False, mininterval=0.2)
-    return tqdm(total=total, unit=unit, disable=not progress, leave=False, mininterval=0.2)
+    words = f"{{l_bar}}{{bar}}| {{n:.1f}}/{{total}} {unit}s [{{elapsed}}<{{remaining}}]" if fractions else None
+    delay, disable = (_BAR_SECONDS, None) if progress is None else (0.0, not progress)
+    return tqdm(total=total, unit=unit, delay=delay, disable=disable, leave=False, mininterval=0.2, bar_format=words)

@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, str, dict[str, tuple[str, ...]]]] = [
         "_html": ("_html_views",), "_netcdf": (), "_progress": (), "_version": ()}),
     ("rules", "teachers, starts, nodes, bounds", {
         "teachers": ("covariance",), "data_sets": (), "init": ("_matrix_starts", "_mixture_starts"), "factors": (), "geometry": (),
-        "bounds": ("log_bounds",), "quadrature": (), "sampling": (), "certificate": (), "planning": ()}),
+        "bounds": ("log_bounds",), "nodes": (), "quadrature": (), "sampling": (), "certificate": (), "planning": ()}),
     ("objectives", "a formula; at a state it makes a plan", {"objectives": ()}),
     ("results", "what every run leaves", {
         "trajectory": ("_schedules", "_fingerprint", "_trajectory_file", "_trajectory_joining", "_trajectory_views")}),

@@ -18,7 +18,8 @@ from sphinx.util.inventory import InventoryFile
 # Modules and what they are for, in the order of the reference. tests/test_docstrings.py checks the docstrings of the same ones.
 MODULES = {
     "overparam.teachers": "Targets", "overparam.data_sets": "Data as a target", "overparam.objectives": "Losses",
-    "overparam.planning": "Rules that choose nodes", "overparam.quadrature": "Grids", "overparam.sampling": "Samples",
+    "overparam.planning": "Rules that choose nodes", "overparam.quadrature": "Rules of a fixed size",
+    "overparam.sampling": "Samples", "overparam.nodes": "What rules make: nodes",
     "overparam.init": "Starting points", "overparam.state": "States", "overparam.factors": "Factors of a product",
     "overparam.drivers": "Runs", "overparam.trajectory": "What a run returns", "overparam.verification": "How far a run can be trusted",
     "overparam.rates": "Slopes and laws", "overparam.regimes": "Regimes", "overparam.stationary": "Stationary points",

@@ -16,7 +16,7 @@ import numpy as np
 from overparam._softmax import softmax
 from overparam.bounds import Majorant, arms, hermite_error, trapezoid_error
 from overparam.geometry import DROPPED
-from overparam.quadrature import Frame, Grid, Layout
+from overparam.nodes import Frame, Grid, Layout
 
 __all__ = ["Bounds", "Demand", "Parts", "discretisation", "logit_range", "mixture_majorants", "pair_majorants", "rounding", "tight_scales",
            "truncation"]

@@ -11,7 +11,8 @@ import numpy as np
 from overparam._validation import check_integer, check_real
 from overparam.bounds import Majorant, arms, hermite_error, hermite_order, hermite_room, trapezoid_step
 from overparam.certificate import Demand, discretisation
-from overparam.quadrature import Frame, Grid, Layout, Rule, box, hermite_axis, trapezoid_axis
+from overparam.nodes import Frame, Grid, Layout, box, hermite_axis, trapezoid_axis
+from overparam.quadrature import Rule
 from overparam.sampling import Sobol
 
 __all__ = ["Auto", "TooHardError"]

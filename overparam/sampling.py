@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from overparam._validation import check_integer, check_rng
-from overparam.quadrature import MOST_NODES, Cloud, Frame, Layout, Rule, fixed_layout
+from overparam.nodes import Cloud, Frame, Layout, fixed_layout
+from overparam.quadrature import MOST_NODES, Rule
 
 __all__ = ["MonteCarlo", "SampledRule", "Sobol", "Stratified"]
 

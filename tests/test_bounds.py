@@ -15,7 +15,7 @@ import overparam as op
 from overparam._softmax import log_softmax
 from overparam.bounds import Majorant, arms, hermite_error, hermite_order, hermite_room, trapezoid_error, trapezoid_step
 from overparam.geometry import Integrand, _full_lattices
-from overparam.quadrature import hermite_axis, trapezoid_axis
+from overparam.nodes import hermite_axis, trapezoid_axis
 
 
 def moments(order, highest):

@@ -21,10 +21,10 @@ NAMED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["to
 CODES = set(ERROR_MSGS) - set(NAMED)
 
 MODULES = ("overparam", "overparam.config", "overparam.data_sets", "overparam.distances", "overparam.drivers", "overparam.experiments",
-           "overparam.factors", "overparam.init", "overparam.interop.scipy", "overparam.objectives", "overparam.planning",
-           "overparam.plotting", "overparam.quadrature", "overparam.rates", "overparam.regimes", "overparam.sampling", "overparam.state",
-           "overparam.stationary", "overparam.store", "overparam.sweeps", "overparam.teachers", "overparam.theory",
-           "overparam.trajectory", "overparam.verification",
+           "overparam.factors", "overparam.init", "overparam.interop.scipy", "overparam.nodes", "overparam.objectives",
+           "overparam.planning", "overparam.plotting", "overparam.quadrature", "overparam.rates", "overparam.regimes",
+           "overparam.sampling", "overparam.state", "overparam.stationary", "overparam.store", "overparam.sweeps", "overparam.teachers",
+           "overparam.theory", "overparam.trajectory", "overparam.verification",
            *(f"overparam.interop.{name}" for name in ("torch", "jax") if importlib.util.find_spec(name)))
 
 # In a module's __all__ for other modules of the package, not for users.

@@ -16,8 +16,8 @@ from overparam import config
 from overparam._softmax import responsibilities
 from overparam.certificate import pair_majorants
 from overparam.drivers import expectation_maximization
+from overparam.nodes import Frame
 from overparam.objectives.shares import meets, renewed, reweighted
-from overparam.quadrature import Frame
 
 MIXTURE = op.GaussianMixture([[-2.0], [0.5], [3.0]], [0.5, 0.2, 0.3])
 START, WEIGHTS = np.array([[-1.0], [1.0], [1.5], [2.5]]), np.array([0.1, 0.4, 0.2, 0.3])

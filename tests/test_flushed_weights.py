@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import overparam as op
+from overparam.nodes import Frame
 from overparam.objectives.flushed import flushed
-from overparam.quadrature import Frame
 
 TARGET = op.Gaussian([0.0])
 # The row of a mean at -1 of weight pi -> 0 beside one at 2: to first order in pi, closed forms of E[e^(3/2 - 3x) p(x)] for

@@ -16,8 +16,8 @@ import overparam as op
 from overparam import _reference
 from overparam._core.score_matching import Evaluator
 from overparam.log_bounds import FarLogs, NearLogs, log_size
+from overparam.nodes import hermite_axis
 from overparam.objectives.far_means import FarPlan
-from overparam.quadrature import hermite_axis
 
 EPS = np.finfo(float).eps
 ONE = op.KLDivergence(op.Gaussian([0.0]))

@@ -12,7 +12,7 @@ from scipy import stats
 import overparam as op
 from overparam._softmax import responsibilities
 from overparam.certificate import mixture_majorants, pair_majorants, rounding
-from overparam.quadrature import Frame, hermite_axis
+from overparam.nodes import Frame, hermite_axis
 
 
 @pytest.mark.parametrize("tol", [0.1, 1e-3, 1e-6])

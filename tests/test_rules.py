@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import binom
 
 import overparam as op
-from overparam.quadrature import hermite_axis, rule_from_description, trapezoid_axis
+from overparam.nodes import hermite_axis, trapezoid_axis
+from overparam.quadrature import rule_from_description
 
 PARAMS = np.array([[1.9, -0.4], [-0.7, 0.8], [0.6, 0.3]])
 TEACHERS = {"single": op.Gaussian([0.2, 0.1]), "mixture": op.GaussianMixture([[-0.8, 0.0], [0.9, 0.5]], [0.4, 0.6])}
@@ -264,7 +265,8 @@ def test_trapezoid_axis_covers_its_ends_and_passes_zero():
 
 def test_users_own_rule():
     """A rule is only nodes and weights: one more class serves objective and driver."""
-    from overparam.quadrature import Cloud, Rule, fixed_layout
+    from overparam.nodes import Cloud, fixed_layout
+    from overparam.quadrature import Rule
 
     class Halton(Rule):
         def __init__(self, n):

@@ -10,11 +10,12 @@ import numpy as np
 
 from overparam.bounds import Majorant
 from overparam.certificate import Demand
+from overparam.nodes import Frame, Layout
 from overparam.objectives.base import Plan
 from overparam.objectives.far_means import FarPlan
 from overparam.objectives.partial_plan import spread_rows
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Frame, Layout, Rule
+from overparam.quadrature import Rule
 from overparam.state import State
 
 __all__ = ["Seen", "Terms", "Total", "norms", "share"]

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from overparam.nodes import Axis, Cloud, Frame, Grid, hermite_axis, trapezoid_axis
 from overparam.objectives.covariance_bounds import Envelopes, Factors, best_rule, edges_error, rooms, strip_error, trusted
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Axis, Cloud, Frame, Grid, Rule, hermite_axis, trapezoid_axis
+from overparam.quadrature import Rule
 
 __all__ = ["Found", "Nodes", "discretisation", "fixed_nodes", "left_out", "nodes_for", "sampled_nodes"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from overparam.certificate import Parts
+from overparam.nodes import Frame
 from overparam.objectives.integrands import Integrands
-from overparam.quadrature import Frame
 
 __all__ = ["flushed"]
 

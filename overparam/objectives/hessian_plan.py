@@ -16,9 +16,9 @@ import numpy as np
 
 from overparam._softmax import posterior_mean
 from overparam.certificate import Demand
+from overparam.nodes import NEUTRAL, Axis, Cloud, Frame, Grid, Layout, hermite_axis, trapezoid_axis
 from overparam.objectives.measure import Measure
 from overparam.planning import TooHardError
-from overparam.quadrature import NEUTRAL, Axis, Cloud, Frame, Grid, Layout, hermite_axis, trapezoid_axis
 
 __all__ = ["SAFETY", "Curvature", "HessianKind", "blocks", "flat_axes"]
 

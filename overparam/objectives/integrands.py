@@ -12,10 +12,10 @@ from overparam._softmax import posterior_mean
 from overparam.certificate import Parts, mixture_majorants, tight_scales
 from overparam.geometry import Integrand
 from overparam.log_bounds import LogMajorant
+from overparam.nodes import Frame, Grid
 from overparam.objectives.curvature import ScoreMatchingHessian
 from overparam.objectives.hessian_plan import HessianKind
 from overparam.objectives.measure import Measure
-from overparam.quadrature import Frame, Grid
 
 __all__ = ["Integrands", "ScoreMatchingIntegrands", "Sizes"]
 

@@ -12,10 +12,10 @@ from overparam.certificate import Parts, pair_majorants, tight_scales
 from overparam.geometry import Integrand
 from overparam.geometry import _full_lattices as full_lattices
 from overparam.log_bounds import FarLogs, NearLogs, log_size, second_moments
+from overparam.nodes import Frame, Grid, offset_of
 from overparam.objectives.integrands import Integrands, Sizes, compiled, row_majorants
 from overparam.objectives.likelihood_curvature import LikelihoodHessian
 from overparam.objectives.measure import Measure
-from overparam.quadrature import Frame, Grid, offset_of
 
 __all__ = ["LikelihoodIntegrands", "LikelihoodTails"]
 

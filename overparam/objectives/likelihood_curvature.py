@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from overparam._softmax import responsibilities
+from overparam.nodes import Frame, Layout
 from overparam.objectives.hessian_plan import SAFETY, Curvature, HessianKind, blocks, flat_axes
-from overparam.quadrature import Frame, Layout
 
 __all__ = ["LikelihoodHessian"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from overparam._softmax import log_density, responsibilities
-from overparam.quadrature import Frame, Grid, Layout
+from overparam.nodes import Frame, Grid, Layout
 
 __all__ = ["Measure"]
 

@@ -15,6 +15,7 @@ from overparam._softmax import posterior_mean, responsibilities
 from overparam.bounds import Majorant
 from overparam.certificate import Bounds, Demand, Parts, discretisation, logit_range, rounding, truncation
 from overparam.geometry import align
+from overparam.nodes import Frame, Grid, Layout, offset_of
 from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.evaluation import Burst, Evaluation
@@ -24,7 +25,7 @@ from overparam.objectives.integrands import Integrands
 from overparam.objectives.measure import Measure
 from overparam.objectives.remembered import Remembered
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Frame, GaussHermite, Grid, Layout, Rule, offset_of
+from overparam.quadrature import GaussHermite, Rule
 from overparam.state import State
 
 __all__ = ["Measure", "QuadraturePlan", "seen_from"]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from overparam.quadrature import Axis, Grid, hermite_axis
+from overparam.nodes import Axis, Grid, hermite_axis
 
 __all__ = ["Kept", "Lengths", "axis_error", "grid_error", "lattice", "smallest_axis"]
 

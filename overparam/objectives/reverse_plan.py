@@ -13,6 +13,7 @@ import numpy as np
 from overparam._softmax import posterior_mean
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import align
+from overparam.nodes import NEUTRAL, Axis, Frame, Grid, Layout, fixed_layout, hermite_axis
 from overparam.objectives.base import _DIFFERENCE, Plan
 from overparam.objectives.bursts import Moves, compiled_steps
 from overparam.objectives.evaluation import Burst, Evaluation
@@ -21,7 +22,7 @@ from overparam.objectives.remembered import Remembered
 from overparam.objectives.reverse_bounds import Kept, Lengths, grid_error, smallest_axis
 from overparam.objectives.reverse_rounding import SATURATES, logit_sizes, rounding, saturated, tight_scales
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import NEUTRAL, Axis, Frame, GaussHermite, Grid, Layout, Rule, Trapezoid, fixed_layout, hermite_axis
+from overparam.quadrature import GaussHermite, Rule, Trapezoid
 from overparam.state import State
 
 __all__ = ["ReversePlan", "losses"]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from overparam.certificate import discretisation, truncation
+from overparam.nodes import Axis, Grid, Layout, box
 from overparam.objectives.base import Plan
 from overparam.objectives.data_plan import DataPlan
 from overparam.objectives.evaluation import Evaluation
@@ -20,7 +21,6 @@ from overparam.objectives.far_means import FarPlan
 from overparam.objectives.partial_plan import PartialPlan, spread_rows
 from overparam.objectives.quadrature_plan import QuadraturePlan, seen_from
 from overparam.planning import Auto
-from overparam.quadrature import Axis, Grid, Layout, box
 from overparam.state import State
 
 __all__ = ["Apart", "Shares", "apart", "meets", "renewed", "reweighted", "shares"]

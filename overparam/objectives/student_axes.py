@@ -20,6 +20,7 @@ import numpy as np
 
 from overparam.certificate import Bounds, Demand, Parts
 from overparam.geometry import DROPPED, align
+from overparam.nodes import Frame, Layout
 from overparam.objectives.base import Plan
 from overparam.objectives.bursts import Moves
 from overparam.objectives.evaluation import Burst, Evaluation
@@ -31,7 +32,7 @@ from overparam.objectives.partial_plan import PartialPlan
 from overparam.objectives.quadrature_plan import seen_from
 from overparam.objectives.shares import Shares, reweighted, shares
 from overparam.planning import Auto, TooHardError
-from overparam.quadrature import Frame, Layout, Rule
+from overparam.quadrature import Rule
 from overparam.state import State
 
 __all__ = ["ComponentPlan", "Mixture", "plan_of_mixture"]

@@ -124,7 +124,8 @@ def gradient_descent(objective: Objective, params0: Any, *, step_size: float | C
     Raises
     ------
     ValueError
-        For bad arguments, before any work is done.
+        For bad arguments, before any work is done. A start of a batch at which nothing can be evaluated is named; the runs that had ended
+        are the error's ``runs``.
 
     Examples
     --------

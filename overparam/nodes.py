@@ -125,7 +125,7 @@ class Axis:
     Examples
     --------
     >>> import numpy as np
-    >>> from overparam.quadrature import Axis
+    >>> from overparam.nodes import Axis
     >>> axis = Axis(np.array([-1.0, 1.0]), np.array([0.5, 0.5]))      # Gauss-Hermite of order 2
     >>> axis.order, float(axis.weights @ axis.nodes**2)
     (2, 1.0)
@@ -153,7 +153,7 @@ class Grid:
     Examples
     --------
     >>> import numpy as np
-    >>> from overparam.quadrature import Axis, Grid
+    >>> from overparam.nodes import Axis, Grid
     >>> two, one = Axis(np.array([-1.0, 1.0]), np.array([0.5, 0.5])), Axis(np.zeros(1), np.ones(1))
     >>> points, weights = Grid((two, one)).points()
     >>> points.tolist(), weights.tolist()
@@ -192,7 +192,7 @@ class Cloud:
     Examples
     --------
     >>> import numpy as np
-    >>> from overparam.quadrature import Cloud
+    >>> from overparam.nodes import Cloud
     >>> cloud = Cloud(np.random.default_rng(0).normal(size=(32, 2)), np.full(32, 1 / 32), replicates=16)
     >>> cloud.size
     32

@@ -18,6 +18,13 @@ from overparam.objectives.quadrature_plan import QuadraturePlan
 RECORD = op.log_spaced(12)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Whatever the environment says: how many runs go on side by side, and whether their seconds overlap, hangs on it."""
+    with op.threads(1):
+        yield
+
+
 def objective(kind, d):
     if kind == "mixture":
         return op.ScoreMatching(op.GaussianMixture([np.zeros(d), np.ones(d)]), rule=op.Auto(tol=1e-6))
